@@ -1,0 +1,53 @@
+# Works on a bare Python 3.11 with pip and make. Another interpreter: make PYTHON=python3.13 test
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEV := $(VENV)/.dev-installed
+CLI := $(VENV)/.cli-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench schema docs
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+		sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+demo: $(if $(wildcard $(DEV)),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 20 seconds
+	$(BIN)/python -m aioresilience demo
+
+test: $(DEV) ## all tests, with branch coverage; PYTEST_ARGS for more
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(DEV) ## the figures, as ratios within one run
+	$(BIN)/python -m benchmarks
+
+schema: $(DEV) ## write schemas/resilience.schema.json
+	$(BIN)/python -m aioresilience schema --write
+
+docs: $(DEV) ## run every block of README and docs, and every example
+	$(BIN)/python -m pytest tests/house/test_docs.py
+
+# Everything that CI installs is pinned, the build backend too: hence no build isolation.
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt hatchling
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	@touch $@
+
+$(CLI): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt hatchling
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[cli]'
+	@touch $@
+
+# A Python without ensurepip makes a venv all the same, and its own pip installs another into it.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or later found: make PYTHON=/path/to/python' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+		&& $(PYTHON) -m pip --python $(BIN)/python install pip; }

@@ -1,0 +1,54 @@
+"""One call on its way through the layers, and who makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aioresilience.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: the key of keyed limits, the priority for shedding, when the request arrived (monotonic seconds)."""
+
+    key: str | None = None
+    priority: str = "normal"
+    arrived: float | None = None
+
+
+ANYONE: Final = Caller()
+
+
+class Call:
+    """One call on its way through the layers; `started` is when the function began in the present attempt."""
+
+    __slots__ = ("args", "caller", "func", "kwargs", "started")
+
+    def __init__(
+        self,
+        func: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        caller: Caller,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.caller = caller
+        self.started: float | None = None
+
+
+Handler = Callable[[Call], Awaitable[object]]
+
+
+def invoker(clock: Clock) -> Handler:
+    """Return the innermost layer, which notes when the function starts."""
+    monotonic = clock.monotonic
+
+    def invoke(call: Call) -> Awaitable[object]:
+        call.started = monotonic()
+        return call.func(*call.args, **call.kwargs)
+
+    return invoke

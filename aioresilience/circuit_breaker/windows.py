@@ -1,0 +1,185 @@
+"""What a closed circuit remembers of its calls: as little as will do.
+
+A success only raises `calls`. That is one straight line of bytecode, which CPython with a GIL does not interrupt, so
+that the success path needs neither a lock nor, while it is `plain` or before `until`, anything of the machine. What is
+stored is the number of each failure, from which follow the failures in a row and what the window holds.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from typing import Final
+
+from aioresilience.circuit_breaker.config import LastSeconds
+
+GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+SLICES: Final = 10
+"""Marks per time window: its far end is exact to a tenth of its length."""
+
+Totals = tuple[int, int, int]
+"""Calls, failures and slow calls within the window."""
+
+
+class CallWindow:
+    """Remembers the outcomes of the last `size` calls; with size 0 only the failures in a row.
+
+    `calls` numbers the outcomes from 1. `plain` says that a success may be told by raising `calls`; `until` is the
+    instant before which it may be where it is not.
+    """
+
+    __slots__ = ("_failures", "_floor", "_last", "_run", "_slow", "calls", "plain", "size", "until")
+
+    def __init__(self, size: int, *, plain: bool = True, streak: int = 0) -> None:
+        self.calls = 0
+        self.size = size
+        self.until = -math.inf
+        self.tune(plain)
+        self._run = streak
+        self._last = 0
+        self._floor = 0
+        self._failures: deque[int] = deque()
+        self._slow: deque[int] = deque()
+
+    @property
+    def streak(self) -> int:
+        """The failures since the last success."""
+        return self._run if self._last == self.calls else 0
+
+    def tune(self, plain: bool) -> None:
+        """Say whether a success is but a number: not where its duration matters, nor without a GIL."""
+        self.plain = plain and GIL
+
+    def note(self, now: float, *, failed: bool, slow: bool) -> None:
+        """Take an outcome in; under the machine's lock."""
+        number = self.calls + 1
+        self.calls = number
+        if failed:
+            self._run = self._run + 1 if self._last == number - 1 else 1
+            self._last = number
+        if self.size:
+            self._store(number, failed, slow)
+
+    def _store(self, number: int, failed: bool, slow: bool) -> None:
+        if failed:
+            self._failures.append(number)
+        if slow:
+            self._slow.append(number)
+        self._forget()
+
+    def _forget(self) -> int:
+        """Drop what left the window; return the number of the last outcome outside of it."""
+        edge = max(self._floor, self.calls - self.size)
+        for stored in (self._failures, self._slow):
+            while stored and stored[0] <= edge:
+                stored.popleft()
+        return edge
+
+    def totals(self, now: float) -> Totals:
+        """Count what is within the window."""
+        edge = self._forget()
+        return self.calls - edge, len(self._failures), len(self._slow)
+
+    def resize(self, size: int) -> None:
+        """Keep the newest outcomes, as many as fit both the old and the new size."""
+        self._floor = max(self._floor, self.calls - min(size, self.size))
+        self.size = size
+        self._forget()
+
+
+class TimeWindow:
+    """Remembers the outcomes of the last `seconds`, give or take a tenth at the far end.
+
+    Counts only ever grow; a mark every tenth of the window keeps what they were then, and what is within the window is
+    what has been added since its oldest mark.
+    """
+
+    __slots__ = ("_failures", "_last", "_marks", "_next", "_plain", "_run", "_slow", "calls", "plain", "seconds", "until")
+
+    def __init__(self, seconds: float, *, plain: bool = True, streak: int = 0) -> None:
+        self.calls = self._failures = self._slow = 0
+        self.seconds = seconds
+        self.plain = False
+        self._next = self.until = -math.inf
+        self.tune(plain)
+        self._run = streak
+        self._last = 0
+        self._marks: deque[tuple[float, int, int, int]] = deque()
+
+    @property
+    def streak(self) -> int:
+        """The failures since the last success."""
+        return self._run if self._last == self.calls else 0
+
+    def tune(self, plain: bool) -> None:
+        """Say whether a success is but a number until the next mark: not where its duration matters, nor without a GIL."""
+        self._plain = plain and GIL
+        self.until = self._next if self._plain else -math.inf
+
+    def note(self, now: float, *, failed: bool, slow: bool) -> None:
+        """Take an outcome in; under the machine's lock."""
+        if now >= self._next:
+            self._mark(now)
+        number = self.calls + 1
+        self.calls = number
+        self._slow += slow
+        if failed:
+            self._failures += 1
+            self._run = self._run + 1 if self._last == number - 1 else 1
+            self._last = number
+
+    def _mark(self, now: float) -> None:
+        self._marks.append((now, self.calls, self._failures, self._slow))
+        self._next = now + self.seconds / SLICES
+        self.until = self._next if self._plain else -math.inf
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        oldest = now - self.seconds
+        while self._marks and self._marks[0][0] <= oldest:
+            self._marks.popleft()
+
+    def totals(self, now: float) -> Totals:
+        """Count what is within the window."""
+        self._forget(now)
+        if not self._marks:
+            return 0, 0, 0
+        _, calls, failures, slow = self._marks[0]
+        return self.calls - calls, self._failures - failures, self._slow - slow
+
+    def resize(self, seconds: float, now: float) -> None:
+        """Keep the outcomes that are within both the old and the new length, as far as the marks tell them apart."""
+        self._forget(now)
+        newest = self._marks[-1] if self._marks else None
+        self.seconds = seconds
+        self._forget(now)
+        if newest is not None and not self._marks:
+            self._marks.append((now, *newest[1:]))
+        self._next = self.until = -math.inf
+
+
+Outcomes = CallWindow | TimeWindow
+
+
+def new_window(spec: object, *, plain: bool, streak: int = 0) -> Outcomes:
+    """Return an empty window of the kind that the config asks for."""
+    if isinstance(spec, LastSeconds):
+        return TimeWindow(spec.seconds, plain=plain, streak=streak)
+    return CallWindow(_size(spec), plain=plain, streak=streak)
+
+
+def resized(window: Outcomes, spec: object, now: float, *, plain: bool) -> Outcomes:
+    """Return the same window resized, or a new one with the same failures in a row where the kind changes."""
+    if isinstance(window, TimeWindow) and isinstance(spec, LastSeconds):
+        window.resize(spec.seconds, now)
+    elif isinstance(window, CallWindow) and not isinstance(spec, LastSeconds):
+        window.resize(_size(spec))
+    else:
+        return new_window(spec, plain=plain, streak=window.streak)
+    window.tune(plain)
+    return window
+
+
+def _size(spec: object) -> int:
+    return getattr(spec, "count", 0)

@@ -1,0 +1,269 @@
+"""Events to tree: one recursive walk that builds blocks and keeps the place of every key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aioresilience.config.findings import Findings
+from aioresilience.config.parsing import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+)
+from aioresilience.config.places import LENGTH_BITS, LENGTH_MAX, MAX_DEPTH, SPAN_BITS, Block, Items, Node, Scalar
+from aioresilience.config.scalars import plain_scalar
+
+MAX_ALIASES = 10_000
+MAX_ALIASED_NODES = 100_000
+NODES_PER_BREATH = 400
+
+
+class Builder:
+    """Builds the tree of one document from parser events."""
+
+    __slots__ = (
+        "_aliased",
+        "_aliases",
+        "_anchors",
+        "_breathe",
+        "_deepest",
+        "_findings",
+        "_keys",
+        "_known",
+        "_literals",
+        "_max_nodes",
+        "_next",
+        "_nodes",
+        "_pause",
+        "_source",
+    )
+
+    def __init__(
+        self, events: Callable[[], Event], findings: Findings, max_nodes: int, breathe: Callable[[], None]
+    ) -> None:
+        """Read `events`; `breathe` is called every few hundred nodes, about a millisecond of work."""
+        self._next = events
+        self._findings = findings
+        self._source = findings.source
+        self._max_nodes = max_nodes
+        self._breathe = breathe
+        self._nodes = 0
+        self._pause = 0
+        self._keys: dict[str, str] = {}
+        self._known: dict[str, Scalar] = {}
+        self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # node, size, height; None while it is open
+        self._aliases = 0
+        self._aliased = 0
+        self._deepest = 0
+        self._literals: list[tuple[int, int]] = []
+
+    def build(self, event: Event) -> Node:
+        """Build the node that `event` begins; raises StopReading once it makes no sense to go on."""
+        try:
+            return self._node(event, 0, None)
+        finally:
+            self._source.literals = tuple(self._literals)
+
+    def _block(self, depth: int) -> Block:
+        block = Block(self._source)
+        places, keys, known, following = block.places, self._keys, self._known, self._next
+        while True:
+            event = following()
+            if type(event) is MappingEndEvent:
+                return block
+            key: str | None
+            if (
+                type(event) is ScalarEvent
+                and event.value in keys
+                and not event.style
+                and event.anchor is event.tag is None
+            ):
+                key = keys[event.value]
+                if key in block:
+                    self._findings.duplicate(event, block)
+            else:
+                key = self._odd_key(event, block)
+            start = event.start_mark.index
+            event = following()
+            at = event.start_mark.index
+            value: Node
+            if (
+                type(event) is ScalarEvent
+                and event.value in known
+                and not event.style
+                and event.anchor is event.tag is None
+            ):
+                value = known[event.value]
+                length = len(event.value)
+                self._nodes += 1
+            else:
+                value = self._node(event, depth, key)
+                length = event.end_mark.index - at
+            if key is not None:
+                block[key] = value
+                places[key] = (
+                    (start << SPAN_BITS) + (at << LENGTH_BITS) + (length if length < LENGTH_MAX else LENGTH_MAX)
+                )
+
+    def _items(self, depth: int) -> Items:
+        items = Items(self._source)
+        while True:
+            event = self._next()
+            if type(event) is SequenceEndEvent:
+                return items
+            start = event.start_mark.index
+            length = min(event.end_mark.index - start, LENGTH_MAX)
+            items.append(self._node(event, depth, len(items)))
+            items.places.append(start << LENGTH_BITS | length)
+
+    def _key(self, event: Event, block: Block) -> str | None:
+        """Return the key, or None for one that is no good, which is reported."""
+        if type(event) is ScalarEvent and not event.style and event.tag is None and event.anchor is None:
+            key = self._keys.get(event.value)
+            if key is not None and key not in block:
+                return key
+        return self._odd_key(event, block)
+
+    def _odd_key(self, event: Event, block: Block) -> str | None:
+        if not isinstance(event, ScalarEvent):
+            self._findings.complex_key(event)
+            self._skip(event)
+            return None
+        key = self._checked_key(event)
+        if key is not None and key in block:
+            self._findings.duplicate(event, block)
+        return key
+
+    def _checked_key(self, event: ScalarEvent) -> str | None:
+        self._findings.tag(event)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (event.value, 1, 0)
+        if event.style:
+            return self._quoted(event)
+        if event.value == "<<":
+            self._findings.report("AR111", event, "merge keys are not used here", "name a template with 'extends'")
+        elif not _is_string(event.value):
+            self._findings.no_string(event)
+        elif not self._findings.plain_template(event):
+            return self._keys.setdefault(event.value, event.value)
+        return None
+
+    def _skip(self, event: Event) -> None:
+        """Pass over the rest of a block or list."""
+        depth = int(isinstance(event, CollectionStartEvent))
+        while depth:
+            event = self._next()
+            self._count(event)
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+
+    def _node(self, event: Event, depth: int, step: str | int | None) -> Node:
+        self._nodes += 1
+        if self._nodes >= self._pause:
+            self._rest(event)
+        if type(event) is ScalarEvent and event.tag is None and event.anchor is None:
+            if event.style:
+                return self._quoted(event)
+            known = self._known
+            text = event.value
+            return known[text] if text in known else self._plain(event)
+        return self._odd_node(event, depth, step)
+
+    def _odd_node(self, event: Event, depth: int, step: str | int | None) -> Node:
+        assert isinstance(event, NodeEvent)
+        if isinstance(event, AliasEvent):
+            return self._alias(event, depth)
+        self._findings.tag(event)
+        if event.anchor is None:
+            return self._content(event, depth, step)
+        self._anchors[event.anchor] = None
+        size, deepest = self._nodes + self._aliased, self._deepest
+        self._deepest = depth
+        node = self._content(event, depth, step)
+        self._anchors[event.anchor] = (node, self._nodes + self._aliased - size + 1, self._deepest - depth)
+        self._deepest = max(deepest, self._deepest)
+        return node
+
+    def _content(self, event: NodeEvent, depth: int, step: str | int | None) -> Node:
+        if isinstance(event, ScalarEvent):
+            return self._quoted(event) if event.style else self._plain(event)
+        depth += 1
+        if depth > self._deepest:
+            self._refuse_depth(event, depth)
+            self._deepest = depth
+        path = self._findings.path
+        if step is not None:
+            path.append(step)
+        node = self._block(depth) if type(event) is MappingStartEvent else self._items(depth)
+        if step is not None:
+            path.pop()
+        return node
+
+    def _alias(self, event: AliasEvent, depth: int) -> Node:
+        name = str(event.anchor)
+        anchored = self._anchors.get(name)
+        if anchored is None:
+            self._no_anchor(event, name)
+            return None
+        node, size, height = anchored
+        self._aliases += 1
+        self._aliased += size
+        if self._aliases > MAX_ALIASES or self._aliased > MAX_ALIASED_NODES:
+            self._findings.stop("AR114", event, "the aliases repeat too much", "use templates and 'extends' instead")
+        self._refuse_depth(event, depth + height)
+        self._deepest = max(self._deepest, depth + height)
+        return node
+
+    def _no_anchor(self, event: AliasEvent, name: str) -> None:
+        if name in self._anchors:
+            message, hint = f"the alias '*{name}' stands inside its own anchor", "write the value itself"
+            self._findings.report("AR115", event, message, hint)
+        else:
+            message, hint = f"no anchor '&{name}' comes before this alias", "quote the value if it is text"
+            self._findings.report("AR116", event, message, hint)
+
+    def _plain(self, event: ScalarEvent) -> Scalar:
+        if self._findings.plain_template(event):
+            return None
+        try:
+            value = self._known[event.value] = plain_scalar(event.value)
+        except ValueError as error:
+            self._findings.report("AR121", event, str(error), "quote it if it is text")
+            return None
+        return value
+
+    def _quoted(self, event: ScalarEvent) -> str:
+        if "#" in event.value:
+            self._literals.append((event.start_mark.index, event.end_mark.index))
+        self._findings.quoted(event)
+        return event.value
+
+    def _refuse_depth(self, event: Event, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            self._findings.path.clear()
+            message = f"more than {MAX_DEPTH} levels of blocks and lists"
+            self._findings.stop("AR113", event, message, "flatten the document")
+
+    def _count(self, event: Event) -> None:
+        self._nodes += 1
+        if self._nodes >= self._pause:
+            self._rest(event)
+
+    def _rest(self, event: Event) -> None:
+        self._pause = self._nodes + NODES_PER_BREATH
+        self._breathe()
+        if self._nodes > self._max_nodes:
+            hint = "split the file with include, or raise AIORESILIENCE_MAX_BYTES"
+            self._findings.stop("AR114", event, f"more than {self._max_nodes} values", hint)
+
+
+def _is_string(text: str) -> bool:
+    try:
+        return isinstance(plain_scalar(text), str)
+    except ValueError:
+        return False

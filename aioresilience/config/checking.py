@@ -1,0 +1,122 @@
+"""Checking blocks against their models: every distinct block once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from aioresilience.config.interpolate import Untyped
+from aioresilience.config.names import KnownNames, NameProblem
+from aioresilience.config.places import Block
+from aioresilience.config.scalars import plain_scalar
+from aioresilience.config.vocabulary import Vocabulary
+from aioresilience.pattern import PatternConfig
+
+M = TypeVar("M", bound=BaseModel)
+NOTHING_OPAQUE: Collection[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Generic[M]):
+    """What a model made of a block: its value, unless something refuses it, and pydantic's findings."""
+
+    value: M | None
+    errors: tuple[ErrorDetails, ...] = ()
+
+
+class Checker:
+    """Checks blocks, and remembers what came out by identity and by content."""
+
+    __slots__ = ("_by_content", "_by_identity", "_names", "_opaque", "_vocabulary")
+
+    def __init__(self, vocabulary: Vocabulary, names: KnownNames) -> None:
+        self._vocabulary = vocabulary
+        self._names = names
+        self._opaque = {key: vocabulary.opaque(key) for key in vocabulary.types}
+        self._by_identity: dict[tuple[str, int], tuple[Block, Checked[PatternConfig]]] = {}
+        self._by_content: dict[tuple[str, str], Checked[BaseModel]] = {}
+
+    def pattern(self, key: str, block: Block) -> Checked[PatternConfig]:
+        """Check a pattern's block on top of what a file means by default."""
+        known = self._by_identity.get((key, id(block)))
+        if known is not None and known[0] is block:
+            return known[1]
+        checked = self._pattern(key, block)
+        self._by_identity[key, id(block)] = (block, checked)
+        return checked
+
+    def _pattern(self, key: str, block: Block) -> Checked[PatternConfig]:
+        content = (key, repr(block))
+        known = self._by_content.get(content)
+        if known is None:
+            model = self._vocabulary.types[key]
+            given = without_nulls(block, self._opaque[key])
+            low = {name: value for name, value in model.file_defaults(given).items() if name not in block}
+            known = self._by_content[content] = self._check(model, {**low, **given})
+        return cast("Checked[PatternConfig]", known)
+
+    def part(self, model: type[M], block: Mapping[str, object]) -> Checked[M]:
+        """Check any other part of the document."""
+        content = (model.__name__, repr(block))
+        known = self._by_content.get(content)
+        if known is None:
+            known = self._by_content[content] = self._check(model, without_nulls(block))
+        return cast("Checked[M]", known)
+
+    def _check(self, model: type[M], given: Mapping[str, object]) -> Checked[M]:
+        value, errors = self._validate(model, given)
+        texts = [error["input"] for error in errors if isinstance(error["input"], Untyped)]
+        if texts:
+            given = cast("Mapping[str, object]", _typed(given, texts))
+            value, errors = self._validate(model, given)
+        if not errors or not all(_is_note(error) for error in errors):
+            return Checked(value, errors)
+        self._names.lenient = True
+        value, others = self._validate(model, given)
+        self._names.lenient = False
+        return Checked(value, errors + others)
+
+    def _validate(self, model: type[M], given: Mapping[str, object]) -> tuple[M | None, tuple[ErrorDetails, ...]]:
+        try:
+            return model.model_validate(dict(given), context=self._names), ()
+        except ValidationError as error:
+            return None, tuple(error.errors(include_url=False))
+        except Exception as error:  # a validator that a strange value surprised
+            return None, (ErrorDetails(type="value_error", loc=(), msg=str(error), input=given, ctx={"error": error}),)
+
+
+def _is_note(error: ErrorDetails) -> bool:
+    problem = error.get("ctx", {}).get("error")
+    return isinstance(problem, NameProblem) and problem.severity == "note"
+
+
+def _typed(node: object, texts: Collection[object]) -> object:
+    """Return a copy in which the given texts are the numbers or truth values that they spell."""
+    if isinstance(node, dict):
+        return {key: _typed(value, texts) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_typed(value, texts) for value in node]
+    return _spelled(node) if isinstance(node, Untyped) and any(node is text for text in texts) else node
+
+
+def _spelled(text: str) -> object:
+    try:
+        value = plain_scalar(text)
+    except ValueError:
+        return text
+    return text if value is None else value
+
+
+def without_nulls(block: Mapping[str, object], opaque: Collection[str] = NOTHING_OPAQUE) -> Mapping[str, object]:
+    """Leave out what is null, and thereby `as the library has it`; blocks of the user's own stay as they are."""
+    if not any(value is None or isinstance(value, dict) for value in block.values()):
+        return block
+    return {
+        key: without_nulls(value) if isinstance(value, dict) and key not in opaque else value
+        for key, value in block.items()
+        if value is not None or key in opaque
+    }

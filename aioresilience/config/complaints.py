@@ -1,0 +1,116 @@
+"""What pydantic found, as diagnostics: at the very token, with a cause and a fix in the words of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from aioresilience.config import wording
+from aioresilience.config.diagnostics import hint_for_key
+from aioresilience.config.places import Block, Node, Path, Place
+from aioresilience.config.report import Report, shown
+from aioresilience.config.shorthand import is_short
+from aioresilience.config.tree import child, locate, walk
+
+PARTIAL_MAY_LACK = ("missing", "value_error", "assertion_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A checked block: where it stands, what models it, and which keys are valid in it and elsewhere."""
+
+    block: Block
+    path: Path
+    place: Place
+    model: type[BaseModel]
+    more_keys: Collection[str] = ()
+    elsewhere: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+def complain(report: Report, spot: Spot, errors: Iterable[ErrorDetails], *, partial: bool = False) -> None:
+    """Report findings. A partial block may lack fields that others add, and need not make sense as a whole."""
+    grouped: dict[Path, list[ErrorDetails]] = {}
+    for error in errors:
+        if partial and (error["type"] == "missing" or (not error["loc"] and error["type"] in PARTIAL_MAY_LACK)):
+            continue
+        grouped.setdefault(_path(spot.block, error), []).append(error)
+    for path, group in grouped.items():
+        if not _is_outdone(path, group, grouped, spot.block):
+            _report(report, spot, path, group)
+
+
+def _path(block: Block, error: ErrorDetails) -> Path:
+    """Return the location without the steps that only pydantic knows, such as the branch of a union."""
+    node: Node = block
+    path: list[str | int] = []
+    last = len(error["loc"]) - 1
+    for depth, step in enumerate(error["loc"]):
+        try:
+            node = child(node, step)
+        except KeyError:
+            if depth != last or error["type"] not in ("missing", "extra_forbidden"):
+                continue
+        path.append(step)
+    return tuple(path)
+
+
+def _is_outdone(path: Path, group: list[ErrorDetails], grouped: Mapping[Path, object], block: Block) -> bool:
+    """Tell whether these are complaints of branches that do not fit, while the branch that fits says more, deeper."""
+    deeper = any(len(other) > len(path) and other[: len(path)] == path for other in grouped)
+    return deeper and bool(path) and isinstance(walk(block, path), Block)
+
+
+def _report(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) -> None:
+    kind = group[0]["type"]
+    if kind == "extra_forbidden":
+        _unknown(report, spot, path)
+    elif kind == "missing":
+        place = locate(spot.block, path[:-1], key=True) if len(path) > 1 else spot.place
+        report.add("AR202", place, f"the field '{path[-1]}' is missing", path=spot.path + path[:-1])
+    else:
+        _refused(report, spot, path, group)
+
+
+def _unknown(report: Report, spot: Spot, path: Path) -> None:
+    word = str(path[-1])
+    fields = set(_model_at(spot.model, path[:-1]).model_fields)
+    nested = len(path) > 1
+    valid = fields if nested else fields | set(spot.more_keys)
+    elsewhere = {level: keys for level, keys in spot.elsewhere.items() if keys != valid}
+    hint = hint_for_key(word, valid, elsewhere) or _some_of(valid)
+    place = locate(spot.block, path, key=True)
+    report.add("AR201", place, f"unknown field {shown(word)}", hint=hint, path=spot.path + path[:-1])
+
+
+def _some_of(valid: Collection[str]) -> str:
+    return f"valid here: {', '.join(sorted(valid))}" if 0 < len(valid) <= 8 else ""
+
+
+def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) -> None:
+    on_key = group[0]["loc"][-1:] == ("[key]",)
+    value: Node = walk(spot.block, path) if path else spot.block
+    place = locate(spot.block, path, key=on_key) if path else spot.place
+    what = wording.describe(group, str(path[-1]) if on_key and path else value)
+    shown_path = path
+    if path and isinstance(path[-1], str) and not on_key and is_short(locate(spot.block, path, key=True), place):
+        shown_path = path[:-1]
+    report.add(what.code, place, what.message, hint=what.hint, path=spot.path + shown_path, severity=what.severity)
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+    """Return the model of the block at a path of fields; mappings and lists lead on to what they hold."""
+    for step in path:
+        found = model.model_fields.get(step) if isinstance(step, str) else None
+        model = (_model_in(found.annotation) if found else None) or model
+    return model
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _model_in(one))), None)
+

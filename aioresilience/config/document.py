@@ -1,0 +1,191 @@
+"""The model of the document: every part of a file but the pattern blocks, which their patterns' own configs describe."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from aioresilience import units
+from aioresilience.fields import Count, ExceptionTypes
+from aioresilience.modes import Mode
+
+NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
+"""What names of policies, templates, shared blocks, backends and environments look like."""
+
+
+class NotADate(ValueError):
+    """The text is no point in time."""
+
+
+class Part(BaseModel):
+    """A part of the document: frozen, strict, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _date(value: object) -> object:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise NotADate(f"{value!r} is not a point in time; write for example 2026-12-01T00:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def _codes(value: object) -> object:
+    if isinstance(value, (int, str)):
+        return units.parse_status(value)
+    raise ValueError("expected a status such as 502 or 502-504; write a code or a range")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Moment = Annotated[
+    datetime, BeforeValidator(_date), WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:"})
+]
+"""A point in time as RFC 3339 writes it, with a time zone."""
+Codes = Annotated[
+    range,
+    BeforeValidator(_codes),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": units.STATUS_PATTERN, "minimum": 100, "maximum": 599}),
+]
+"""A status code or a range of them."""
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False)]
+"""One name or a list of them."""
+
+
+class About(Part):
+    """What people should know of a policy; changes nothing."""
+
+    description: str | None = Field(default=None, description="What the policy protects.")
+    owner: str | None = Field(default=None, description="Who answers for it.")
+    runbook: str | None = Field(default=None, description="Where to read what to do when it fires, usually a URL.")
+    depends_on: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="Policies that a call under this one leads to; lint multiplies their attempts."
+    )
+
+
+class ClassRule(Part):
+    """What belongs to one class of outcomes."""
+
+    exceptions: ExceptionTypes = Field(
+        default=(), description="Exceptions by builtin name or dotted path, such as ConnectionError."
+    )
+    status: Annotated[tuple[Codes, ...], Field(strict=False)] = Field(
+        default=(), description="Status codes of a response or of an error's response, such as 502 or 502-504."
+    )
+
+
+class Classify(Part):
+    """Which outcomes count as what, for retry, breaker and adaptive limiter alike; neutral wins."""
+
+    failure: ClassRule = Field(
+        default=ClassRule(),
+        description="Counts as a failure; with exceptions listed, unlisted ones are neutral and not retried.",
+    )
+    throttle: ClassRule = Field(
+        default=ClassRule(),
+        description="The server asked for less: retried, shrinks the adaptive limit, no failure for the breaker.",
+    )
+    neutral: ClassRule = Field(default=ClassRule(), description="Says nothing about the dependency.")
+
+
+class PolicyFrame(Part):
+    """A policy without its patterns."""
+
+    about: About | None = Field(default=None, description="What people should know of the policy; changes nothing.")
+    idempotent: bool | None = Field(
+        default=None, description="Whether a call may safely run twice; false: only what never started is retried."
+    )
+    classify: Classify = Field(default=Classify(), description="Which outcomes count as what.")
+    mode: Mode = Field(
+        default="enforce",
+        description="How the rejecting patterns act: enforce, observe (decide and report only), off, or a share.",
+    )
+    order: Annotated[tuple[str, ...] | None, Field(strict=False)] = Field(
+        default=None, description="Patterns from the outermost in; every pattern that the policy has must be named."
+    )
+
+
+class Extending(PolicyFrame):
+    """A policy or template without its patterns."""
+
+    extends: Names | None = Field(
+        default=(), description="Templates to build on, left to right; null in a policy: not even the defaults."
+    )
+
+
+class SecretFile(Part):
+    """A file whose content is the value, such as a mounted secret."""
+
+    file: Text = Field(description="Path of the file; its content, without the last line break, is the value.")
+
+
+class Backend(Part):
+    """A store that limits are shared through."""
+
+    type: Literal["redis"] = Field(description="What kind of server it is.")
+    url: str | SecretFile = Field(description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file.")
+    password: str | SecretFile | None = Field(default=None, description="Its password; best as a secret file.")
+    fleet_size: Count | None = Field(
+        default=None, description="Processes that share the limits, for when the server is away; unset: as last seen."
+    )
+
+
+class Settings(Part):
+    """How the registry treats this document."""
+
+    on_removed: Literal["keep", "reject"] = Field(
+        default="keep",
+        description="What happens to a policy in use that a reload removes: it goes on, or the reload is refused.",
+    )
+    on_unknown_policy: Literal["error", "default"] = Field(
+        default="error", description="What a name that no policy has gets: an error, or the defaults."
+    )
+    shrink: Literal["guard", "allow"] = Field(
+        default="guard", description="Whether a reload may drop more than half of the policies at once."
+    )
+    import_from: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...], Field(strict=False)
+    ] = Field(default=(), description="Packages that may be imported to look up exceptions.")
+
+
+class Override(Part):
+    """A change for the length of an incident, without the patch itself."""
+
+    policy: Annotated[str, Field(pattern=rf"^\*$|{NAME_PATTERN}")] = Field(
+        description="The policy that changes; * for all of them."
+    )
+    expires: Moment = Field(description="When the change ends by itself, such as 2026-12-01T00:00:00Z.")
+    reason: Text = Field(description="Why, such as the incident's number.")
+    by: Text = Field(description="Who made it.")
+
+
+class FileFrame(Part):
+    """What concerns one file alone."""
+
+    version: Literal[1] = Field(description="Version of this language.")
+    requires: str | None = Field(default=None, description="Releases of aioresilience that fit, such as >=0.3,<1.")
+    include: Annotated[tuple[Text, ...] | None, BeforeValidator(_listed), Field(strict=False)] = Field(
+        default=(),
+        description="Files below this one's folder, and packs such as pack:http-client; they lie under this file.",
+    )
+    end: Literal[True] = Field(default=True, description="Optional last key: proves that the file is whole.")
+
+
+class Frame(Part):
+    """The document without the parts that hold pattern blocks."""
+
+    service: Text | None = Field(default=None, description="The service that this document is for.")
+    metadata: dict[str, object] | None = Field(default=None, description="Free facts about the document.")
+    settings: Settings | None = Field(default=None, description="How the registry treats this document.")
+    backends: dict[Name, Backend | None] | None = Field(
+        default=None, description="Servers that limits are shared through, by name."
+    )

@@ -1,0 +1,161 @@
+"""`${NAME}` in values: filled in from the environment, once, in scalars only, never read as YAML again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from aioresilience.config.places import Block, Items, Node, Path, Place
+from aioresilience.config.report import Report
+
+_TOKEN = re.compile(r"\$\$|\$\{([^}]*)(\}?)")
+_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
+_MIN_SECRET: Final = 3
+
+
+class Untyped(str):
+    """A text from the environment, which its field may read as the number or truth value that it spells."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Untyped({super().__repr__()})"
+
+
+class _Absent(Exception):
+    """The value cannot be known here; leave it out."""
+
+
+class Interpolation:
+    """Fills in one document; unset variables are errors in a service, notes outside."""
+
+    __slots__ = ("_breathe", "_environ", "_in_service", "_report")
+
+    def __init__(
+        self, environ: Mapping[str, str], report: Report, *, in_service: bool, breathe: Callable[[], None]
+    ) -> None:
+        self._environ = environ
+        self._report = report
+        self._in_service = in_service
+        self._breathe = breathe
+
+    def document(self, root: Block) -> Block:
+        """Return the document with every value filled in, but for `environments` and `x-…`."""
+        filled = root
+        for key in [key for key in root if key != "environments" and not key.startswith("x-")]:
+            value = self._guarded(root[key], root.value_place(key), (key,))
+            if value is not root[key]:
+                filled = copy(root) if filled is root else filled
+                filled[key] = value
+        return filled
+
+    def _guarded(self, node: Node, place: Place, path: Path) -> Node:
+        try:
+            return self.node(node, lambda: place, path)
+        except _Absent:
+            return None
+
+    def node(self, node: Node, place: Callable[[], Place], path: Path) -> Node:
+        """Return a node with its values filled in; the very same one where there is nothing to fill in."""
+        if isinstance(node, Block):
+            return self._block(node, path)
+        if isinstance(node, Items):
+            return self._items(node, path)
+        if type(node) is str and "$" in node:
+            return self._text(node, place(), path)
+        return node
+
+    def _block(self, block: Block, path: Path) -> Block:
+        filled = block
+        self._breathe()
+        for key, value in block.items():
+            if not value or (type(value) is str and "$" not in value) or isinstance(value, (int, float)):
+                continue
+            try:
+                new = self.node(value, lambda key=key: block.value_place(key), (*path, key))  # type: ignore[misc]
+            except _Absent:
+                filled = copy(block) if filled is block else filled
+                del filled[key], filled.places[key]
+                continue
+            if new is not value:
+                filled = copy(block) if filled is block else filled
+                filled[key] = new
+        return filled
+
+    def _items(self, items: Items, path: Path) -> Items:
+        filled = Items(items.source)
+        for index, value in enumerate(items):
+            try:
+                new = self.node(value, lambda index=index: items.value_place(index), (*path, index))  # type: ignore[misc]
+            except _Absent:
+                continue
+            filled.append(new)
+            filled.places.append(items.places[index])
+        same = len(filled) == len(items) and all(a is b for a, b in zip(filled, items, strict=True))
+        return items if same else filled
+
+    def _text(self, text: str, place: Place, path: Path) -> str:
+        substituted: list[str] = []
+        missing: list[str] = []
+
+        def fill(found: re.Match[str]) -> str:
+            if found[0] == "$$":
+                return "$"
+            value = self._value(found, _pinpoint(place, found[0]), path)
+            (missing if value is None else substituted).append(found[0] if value is None else value)
+            return value or ""
+
+        result = _TOKEN.sub(fill, text)
+        if missing:
+            raise _Absent
+        if substituted and path[0] == "backends":
+            self._report.secrets.update(one for one in substituted if len(one) >= _MIN_SECRET)
+        return Untyped(result) if substituted else result
+
+    def _value(self, found: re.Match[str], place: Place, path: Path) -> str | None:
+        inside = _INSIDE.fullmatch(found[1]) if found[2] else None
+        if inside is None or "${" in found[1]:
+            self._report.add("AR217", place, _malformed(found), hint=_FORMS, path=path)
+            return None
+        name, sign, rest = inside.groups()
+        value = self._environ.get(name)
+        if value or (value is not None and sign is None):
+            return value
+        if sign == ":-":
+            return str(rest)
+        self._unset(name, rest or "", place, path)
+        return None
+
+    def _unset(self, name: str, message: str, place: Place, path: Path) -> None:
+        text = f"the environment variable {name} is not set" + (f": {message}" if message else "")
+        severity = "error" if self._in_service else "note"
+        self._report.add("AR308", place, text, hint=f"set it, or write ${{{name}:-default}}", path=path, severity=severity)
+
+
+_FORMS: Final = "write ${NAME}, ${NAME:-default} or ${NAME:?message}; a plain dollar sign is $$"
+
+
+def _malformed(found: re.Match[str]) -> str:
+    if not found[2]:
+        return "'${' has no closing brace"
+    if "${" in found[1]:
+        return "one '${…}' stands inside another"
+    return f"'{found[0]}' holds no name"
+
+
+def _pinpoint(place: Place, token: str) -> Place:
+    """Return the place of a part of a scalar, the whole where the text stands there in another form."""
+    offset = place.text().find(token)
+    if offset < 0:
+        return place
+    return replace(place, column=place.column + offset, length=len(token))
+
+
+def copy(block: Block) -> Block:
+    """Return a shallow copy that may be changed while a new tree is built."""
+    copied = Block(block.source)
+    copied.update(block)
+    copied.places = dict(block.places)
+    return copied

@@ -1,0 +1,257 @@
+"""From sources to a document: read, lay over each other, inherit, check; every finding at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aioresilience.config.assemble import Assembly, revision
+from aioresilience.config.checking import Checker
+from aioresilience.config.diagnostics import ConfigError, suggest
+from aioresilience.config.document import Backend, Frame, Override, Settings
+from aioresilience.config.inherit import Inheritance
+from aioresilience.config.interpolate import Interpolation
+from aioresilience.config.layers import Layers
+from aioresilience.config.names import KnownNames
+from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.reading import MAX_BYTES, collector_paused
+from aioresilience.config.report import Report, shown
+from aioresilience.config.shorthand import Shorthand
+from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
+from aioresilience.config.spec import Document, OverrideSpec
+from aioresilience.config.tree import from_plain, nest
+from aioresilience.config.variables import PREFIX, Variables
+from aioresilience.config.vocabulary import Vocabulary
+from aioresilience.config.written import Written, without
+
+BREATH: Final = 0.001
+NO_CALLABLES: Mapping[str, Callable[..., object]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What a document is read for."""
+
+    vocabulary: Vocabulary
+    environ: Mapping[str, str]
+    environment: str | None
+    callables: Mapping[str, Callable[..., object]]
+    in_service: bool
+    strict: bool
+    now: float
+    patches: Mapping[str, Mapping[str, object]]
+    breathe: Callable[[], None]
+
+
+def load(
+    sources: AnySource | Sequence[AnySource],
+    *,
+    patterns: Iterable[type[Any]],
+    environ: Mapping[str, str] | None = None,
+    environment: str | None = None,
+    callables: Mapping[str, Callable[..., object]] | None = None,
+    in_service: bool = True,
+    now: float | None = None,
+    root: Path | str | None = None,
+    max_bytes: int = MAX_BYTES,
+    breathe: Callable[[], None] | None = None,
+    read: ReadBytes | None = None,
+    patches: Mapping[str, Mapping[str, object]] | None = None,
+    strict: bool = False,
+) -> Document:
+    """Read a document; raises ConfigError with all findings, never anything else.
+
+    Sources go from low to high; without any, environment variables define the policies. `now` is in seconds since the
+    epoch, `patches` lie over everything else, `breathe` is called about every millisecond of work, and `read` may
+    replace how files are read (OSError: unreadable). With `in_service=False`, absent packages, callables, variables
+    and secret files are notes; with `strict`, stale environment variables are errors.
+    """
+    chosen = (sources,) if isinstance(sources, (FileSource, TextSource, MappingSource)) else tuple(sources)
+    environ = {} if environ is None else environ
+    setting = _Setting(
+        Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
+        time.time() if now is None else now, patches or {}, _paced(breathe),
+    )  # fmt: skip
+    report = Report()
+    with collector_paused():
+        return _Loading(setting, report).document(chosen, None if root is None else Path(root), max_bytes, read)
+
+
+def _paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
+    if breathe is None:
+        return lambda: None
+    last = time.perf_counter()
+
+    def pace() -> None:
+        nonlocal last
+        if time.perf_counter() - last >= BREATH:
+            breathe()
+            last = time.perf_counter()
+
+    return pace
+
+
+class _Loading:
+    """One document on its way through the steps."""
+
+    def __init__(self, setting: _Setting, report: Report) -> None:
+        self._setting = setting
+        self._report = report
+        self._shorthand = Shorthand(setting.vocabulary, setting.breathe)
+        self._layers = Layers(setting.vocabulary.types)
+        self._interpolation = Interpolation(
+            setting.environ, report, in_service=setting.in_service, breathe=setting.breathe
+        )
+
+    def document(
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
+    ) -> Document:
+        """Run every step; what one step finds does not keep the next from finding more."""
+        gathered = self._gather(sources, root, max_bytes, read)
+        if sources and not gathered.trees:
+            raise self._error()
+        tree = self._merged(gathered.trees, alone=not sources)
+        frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
+        frame = frame_checker.part(Frame, _frame_of(tree)).value or Frame()
+        settings = frame.settings or Settings()
+        names = KnownNames(settings.import_from, self._setting.callables, in_service=self._setting.in_service)
+        checker = Checker(self._setting.vocabulary, names)
+        inheritance = Inheritance(tree, self._layers)
+        written = Written(tree, self._setting.vocabulary, checker, inheritance, self._report, self._setting.breathe)
+        written.check()
+        self._service(tree, frame)
+        tree, overrides, everywhere = self._overridden(tree, checker)
+        tree = self._patched(tree)
+        inheritance = Inheritance(tree, self._layers)
+        assembly = Assembly(
+            tree, self._setting.vocabulary, checker, inheritance, self._report,
+            everywhere=everywhere, refused=written.refused, breathe=self._setting.breathe,
+        )  # fmt: skip
+        shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
+        if self._report.errors:
+            raise self._error()
+        return Document(
+            policies=policies, default=default, settings=settings, service=frame.service,
+            metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(),
+            files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
+            whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
+        )  # fmt: skip
+
+    def _error(self) -> ConfigError:
+        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+
+    def _findings(self) -> tuple[Any, ...]:
+        return ConfigError(self._report.findings, secrets=self._report.secrets).diagnostics
+
+    def _gather(
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
+    ) -> Gathering:
+        checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
+        gathering = Gathering(
+            self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
+            breathe=self._setting.breathe,
+        )  # fmt: skip
+        for source in sources:
+            gathering.add(source)
+        return gathering
+
+    def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
+        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        merged = Block()
+        for tree in trees:
+            merged = self._laid(merged, tree)
+        merged = self._with_overlay(merged)
+        stale = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
+        for patch in variables.patches(merged):
+            merged = self._laid(merged, patch)
+        return self._interpolation.document(merged)
+
+    def _laid(self, low: Block, high: Block) -> Block:
+        expanded = self._shorthand.document(high)
+        return self._layers.document(low, expanded) if low else expanded
+
+    def _with_overlay(self, merged: Block) -> Block:
+        chosen, overlays = self._setting.environment, merged.get("environments")
+        if chosen is None or not isinstance(overlays, Block):
+            return merged
+        if chosen not in overlays:
+            near = suggest(chosen, overlays)
+            hint = f"did you mean '{near}'?" if near else f"write {chosen}: {{}} for one that changes nothing"
+            place = merged.key_place("environments")
+            self._report.add("AR313", place, f"unknown environment {shown(chosen)}", hint=hint, path="environments")
+            return merged
+        overlay = overlays[chosen]
+        return self._layers.document(merged, overlay) if isinstance(overlay, Block) else merged
+
+    def _service(self, tree: Block, frame: Frame) -> None:
+        expected = self._setting.environ.get(f"{PREFIX}SERVICE")
+        if expected and frame.service is not None and frame.service != expected:
+            message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
+            self._report.add("AR213", tree.value_place("service"), message, path="service")
+
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+        """Lay the overrides that have not expired over their policies; those for all of them come later."""
+        specs: list[OverrideSpec] = []
+        everywhere: list[Block] = []
+        listed = tree.get("overrides")
+        for index, one in enumerate(listed if isinstance(listed, Items) else ()):
+            if not isinstance(one, Block) or not isinstance(one.get("set"), Block):
+                continue
+            override = checker.part(Override, without(one, ("set",))).value
+            if override is None:
+                continue
+            place = listed.value_place(index)  # type: ignore[union-attr]  # only items are enumerated
+            spec = OverrideSpec(
+                override.policy, override.expires.timestamp(), override.reason, override.by,
+                override.expires.timestamp() > self._setting.now, place,
+            )  # fmt: skip
+            specs.append(spec)
+            tree = self._override(tree, spec, one, everywhere)
+        return tree, tuple(specs), everywhere
+
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
+        patch = one["set"]
+        if not isinstance(patch, Block):
+            return tree
+        if spec.policy == "*":
+            everywhere.extend([patch] if spec.active else [])
+            return tree
+        known = tree.get("policies")
+        known = known if isinstance(known, Block) else Block()
+        if not isinstance(known.get(spec.policy), Block):
+            near = suggest(spec.policy, known)
+            hint = f"did you mean '{near}'?" if near else "delete the override"
+            self._report.add("AR314", one.value_place("policy"), f"unknown policy {shown(spec.policy)}", hint=hint, path="overrides")
+            return tree
+        if not spec.active:
+            return tree
+        named = Block(patch.source)
+        named.put(spec.policy, patch, one.pair("set"))
+        return self._layers.document(tree, nest(("policies",), named, one.value_place("set")))
+
+    def _patched(self, tree: Block) -> Block:
+        for name, fields in self._setting.patches.items():
+            place = Place("code", f"override of {name}")
+            try:
+                patch = nest(("policies", name), from_plain(fields, place), place)
+            except ValueError as error:
+                self._report.add("AR203", place, str(error))
+                continue
+            tree = self._laid(tree, patch)
+        return tree
+
+
+def _frame_of(tree: Block) -> dict[str, object]:
+    return {key: value for key, value in tree.items() if key in Frame.model_fields}
+
+
+def _backends(frame: Frame) -> dict[str, Backend]:
+    return {name: one for name, one in (frame.backends or {}).items() if one is not None}
+
+
+

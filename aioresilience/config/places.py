@@ -1,0 +1,160 @@
+"""Where things were written: texts, places in them, and the dicts and lists that remember their places.
+
+Places are packed into one integer per entry and unpacked only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+Node: TypeAlias = "Block | Items | Scalar"
+Path: TypeAlias = tuple[str | int, ...]
+Origin: TypeAlias = Literal["file", "environment", "override", "code"]
+
+MAX_DEPTH = 32
+LENGTH_BITS = 12
+LENGTH_MAX = (1 << LENGTH_BITS) - 1
+SPAN_BITS = 48
+SPAN_MASK = (1 << SPAN_BITS) - 1
+
+_BREAK = re.compile(r"\r\n|\n|\r")
+
+
+class Source:
+    """A text with its name as the user gave it, and the table of its lines, made at first use."""
+
+    __slots__ = ("_starts", "literals", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        """Keep `text`, without a byte order mark, under `name`."""
+        self.name = name
+        self.text = text
+        self.literals: tuple[tuple[int, int], ...] = ()
+        """Start and end of quoted and block scalars with a `#` in them, ascending: no comment begins inside."""
+        self._starts: list[int] | None = None
+
+    def position(self, index: int) -> tuple[int, int]:
+        """Return line and column, counted from 1, of the character at `index`."""
+        starts = self._lines()
+        line = bisect_right(starts, index)
+        return line, index - starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """Return a line without its break; past the end it is empty."""
+        starts = self._lines()
+        if number > len(starts):
+            return ""
+        end = starts[number] if number < len(starts) else len(self.text)
+        return self.text[starts[number - 1] : end].rstrip("\r\n")
+
+    def place(self, start: int, length: int = 1) -> Place:
+        """Return the place of `length` characters from the index `start`."""
+        line, column = self.position(min(start, len(self.text)))
+        return Place("file", self.name, line, column, max(length, 1), source=self)
+
+    def _lines(self) -> list[int]:
+        if self._starts is None:
+            self._starts = [0, *(found.end() for found in _BREAK.finditer(self.text))]
+        return self._starts
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was said: a stretch of a file, an environment variable, an override, or code.
+
+    Line and column count characters from 1 and are 0 where there are none; `shadows` is the place this one won over.
+    """
+
+    origin: Origin
+    name: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    shadows: Place | None = field(default=None, compare=False)
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        """Return the place as messages show it."""
+        spot = f"{self.name}:{self.line}:{self.column}" if self.line else self.name
+        return spot if self.origin == "file" else f"{self.origin} {spot}"
+
+    def chain(self) -> tuple[Place, ...]:
+        """Return this place and all that it shadows, the winner first."""
+        return (self, *self.shadows.chain()) if self.shadows else (self,)
+
+    def over(self, shadowed: Place) -> Place:
+        """Return this place as the winner over `shadowed`."""
+        return replace(self, shadows=_append(self.shadows, shadowed))
+
+    def text(self) -> str:
+        """Return the source text at this place, raw, at most up to the end of its line."""
+        if self.source is None:
+            return ""
+        return self.source.line(self.line)[self.column - 1 : self.column - 1 + self.length]
+
+
+def _append(chain: Place | None, last: Place) -> Place:
+    return last if chain is None else replace(chain, shadows=_append(chain.shadows, last))
+
+
+NOWHERE = Place("code", "<unknown>")
+
+Pair: TypeAlias = tuple[Place, Place]
+
+
+class Block(dict[str, "Node"]):
+    """A mapping that remembers the place of every key and every value."""
+
+    __slots__ = ("places", "source")
+
+    def __init__(self, source: Source | None = None) -> None:
+        """Start empty; packed places mean stretches of `source`."""
+        self.source = source
+        self.places: dict[str, int | Pair] = {}
+
+    def key_place(self, key: str) -> Place:
+        """Return where the key stands."""
+        return self.pair(key)[0]
+
+    def value_place(self, key: str) -> Place:
+        """Return where the value stands, with the chain of what it shadows."""
+        return self.pair(key)[1]
+
+    def put(self, key: str, value: Node, places: int | Pair) -> None:
+        """Add an entry while the block is being built."""
+        self[key] = value
+        self.places[key] = places
+
+    def pair(self, key: str) -> Pair:
+        """Return the places of key and value."""
+        packed = self.places.get(key, (NOWHERE, NOWHERE))
+        if not isinstance(packed, int):
+            return packed
+        return unpack(self.source, packed >> SPAN_BITS), unpack(self.source, packed & SPAN_MASK)
+
+
+class Items(list["Node"]):
+    """A list that remembers the place of every item."""
+
+    __slots__ = ("places", "source")
+
+    def __init__(self, source: Source | None = None) -> None:
+        """Start empty; packed places mean stretches of `source`."""
+        self.source = source
+        self.places: list[int | Place] = []
+
+    def value_place(self, index: int) -> Place:
+        """Return where the item stands."""
+        if not -len(self.places) <= index < len(self.places):
+            return NOWHERE
+        packed = self.places[index]
+        return unpack(self.source, packed) if isinstance(packed, int) else packed
+
+
+def unpack(source: Source | None, span: int) -> Place:
+    """Return the place that a packed span of `source` means."""
+    return source.place(span >> LENGTH_BITS, span & LENGTH_MAX) if source else NOWHERE

@@ -1,0 +1,89 @@
+"""What reading a document gives: plain frozen values, comparable, with the place of every leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aioresilience.config.diagnostics import Diagnostic
+from aioresilience.config.document import About, Backend, Settings
+from aioresilience.config.places import Block, Path, Place
+from aioresilience.config.tree import locate
+from aioresilience.failures import Classifier, Rule
+from aioresilience.modes import Mode
+from aioresilience.pattern import PatternConfig
+
+Rules = tuple[Rule, Rule, Rule]
+"""What `classify` lists as failure, throttle and neutral."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """One policy as it takes effect; equal specs behave alike, whatever `about` and the places say."""
+
+    name: str
+    patterns: tuple[tuple[str, PatternConfig], ...] = ()
+    """Key and config of each pattern, the outermost first."""
+    mode: Mode = "enforce"
+    rules: Rules = (Rule(), Rule(), Rule())
+    idempotent: bool | None = None
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Pattern key to the name of the shared block that it uses."""
+    about: About | None = field(default=None, compare=False)
+    classify: Classifier = field(default_factory=Classifier, compare=False, repr=False)
+    tree: Block = field(default_factory=Block, compare=False, repr=False)
+    """The policy with all that it inherits; null where something inherited was removed."""
+
+    def place(self, path: Path) -> Place:
+        """Return where a value was said, such as `("retry", "max_attempts")`, with the chain of what it shadows."""
+        return locate(self.tree, path)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSpec:
+    """One instance that several policies use: one per shared block and pattern."""
+
+    name: str
+    key: str
+    config: PatternConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideSpec:
+    """One override; inactive once it has expired. `expires` is in seconds since the epoch."""
+
+    policy: str
+    expires: float
+    reason: str
+    by: str
+    active: bool
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The validated content of all sources."""
+
+    policies: Mapping[str, PolicySpec]
+    default: PolicySpec
+    """What the defaults alone give."""
+    settings: Settings
+    service: str | None
+    metadata: Mapping[str, object]
+    backends: Mapping[str, Backend]
+    shared: Mapping[tuple[str, str], SharedSpec]
+    """By the shared block's name and the pattern's key."""
+    overrides: tuple[OverrideSpec, ...]
+    revision: str
+    """Hash of what takes effect: the same after reformatting, and whatever comments and metadata say."""
+    findings: tuple[Diagnostic, ...]
+    files: tuple[tuple[str, str], ...]
+    """Path and SHA-256 of every file that was read, packs aside."""
+    ended: frozenset[str]
+    """Paths of the files that carried `end: true`."""
+    whole: bool
+    """Whether every source carried `end: true`."""
+    secrets: frozenset[str] = field(repr=False)
+    """Strings that no text may show."""
+    tree: Block = field(compare=False, repr=False)
+    """All layers in one, before inheritance, as written but for `${…}`."""

@@ -1,0 +1,159 @@
+"""What a misspelt key may have meant: near names, other libraries' spellings, keys that are right at another level."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+
+MAX_COMPARED = 80
+
+FOREIGN: Mapping[str, str] = {
+    # retry
+    "max_retries": "max_attempts",
+    "retries": "max_attempts",
+    "max_retry": "max_attempts",
+    "max_tries": "max_attempts",
+    "max_retry_attempts": "max_attempts",
+    "attempts": "max_attempts",
+    "num_retries": "max_attempts",
+    "retry_count": "max_attempts",
+    "stop_after_attempt": "max_attempts",
+    "wait_duration": "initial_delay",
+    "wait_initial": "initial_delay",
+    "initial_interval": "initial_delay",
+    "initial_backoff": "initial_delay",
+    "base_interval": "initial_delay",
+    "backoff": "initial_delay",
+    "delay": "initial_delay",
+    "wait_max": "max_delay",
+    "max_backoff": "max_delay",
+    "max_interval": "max_delay",
+    "max_wait": "max_delay",
+    "exponential_max_wait_duration": "max_delay",
+    "exponential_backoff_multiplier": "backoff_multiplier",
+    "backoff_factor": "backoff_multiplier",
+    "multiplier": "backoff_multiplier",
+    "policy": "strategy",
+    "backoff_type": "strategy",
+    "randomized_wait_factor": "jitter",
+    "wait_jitter": "jitter",
+    "use_jitter": "jitter",
+    "retry_exceptions": "retry_on_exceptions",
+    "retry_on": "retry_on_exceptions",
+    "retryable_exceptions": "retry_on_exceptions",
+    "retry_on_result_predicate": "retry_on_result",
+    # circuit breaker
+    "failure_rate_threshold": "failure_rate",
+    "failure_ratio": "failure_rate",
+    "error_threshold_percentage": "failure_rate",
+    "minimum_number_of_calls": "minimum_calls",
+    "minimum_throughput": "minimum_calls",
+    "request_volume_threshold": "minimum_calls",
+    "sliding_window_size": "window",
+    "sampling_duration": "window",
+    "rolling_window": "window",
+    "wait_duration_in_open_state": "recovery_timeout",
+    "break_duration": "recovery_timeout",
+    "reset_timeout": "recovery_timeout",
+    "open_timeout": "recovery_timeout",
+    "permitted_number_of_calls_in_half_open_state": "half_open_max_calls",
+    "half_open_requests": "half_open_max_calls",
+    "max_wait_duration_in_half_open_state": "half_open_timeout",
+    "fail_max": "failure_threshold",
+    "consecutive_failures": "failure_threshold",
+    "max_failures": "failure_threshold",
+    "record_exceptions": "failure_exceptions",
+    "expected_exception": "failure_exceptions",
+    "slow_call_rate_threshold": "slow_call_rate",
+    "slow_call_duration_threshold": "slow_call_duration",
+    # bulkhead
+    "max_concurrent_calls": "max_concurrent",
+    "max_concurrency": "max_concurrent",
+    "concurrency": "max_concurrent",
+    "max_parallelization": "max_concurrent",
+    "max_parallel_calls": "max_concurrent",
+    "max_connections": "max_concurrent",
+    "max_queuing_actions": "max_waiting",
+    "max_queue": "max_waiting",
+    "queue_size": "max_waiting",
+    "queue_limit": "max_waiting",
+    "max_wait_duration": "timeout",
+    # rate limiter
+    "limit_for_period": "permits",
+    "permit_limit": "permits",
+    "limit": "permits",
+    "limit_refresh_period": "per",
+    "period": "per",
+    "requests_per_second": "rate",
+    "rps": "rate",
+    "bucket_capacity": "burst",
+    # timeout
+    "timeout_duration": "timeout",
+    "general": "timeout",
+    "seconds": "timeout",
+    "total_timeout": "deadline",
+    # the policy and the file
+    "breaker": "circuit_breaker",
+    "circuitbreaker": "circuit_breaker",
+    "circuit_breakers": "circuit_breaker",
+    "circuit": "circuit_breaker",
+    "ratelimiter": "rate_limiter",
+    "rate_limit": "rate_limiter",
+    "throttle": "rate_limiter",
+    "time_limiter": "timeout",
+    "timelimiter": "timeout",
+    "load_shedding": "load_shedder",
+    "concurrency_limiter": "adaptive_concurrency",
+    "inherits": "extends",
+    "base_config": "extends",
+    "extend": "extends",
+    "includes": "include",
+    "import": "include",
+    "resiliency": "policies",
+    "api_version": "version",
+}
+"""Spellings of other libraries, in lower case with underscores, and what they are called here."""
+
+
+def suggest(word: str, valid: Collection[str]) -> str | None:
+    """Return the valid name that `word` most likely meant, the same one every time; None where none is near."""
+    plain = _plain(word)
+    for name in sorted(valid):
+        if _plain(name) == plain:
+            return name
+    foreign = FOREIGN.get(plain)
+    if foreign in valid:
+        return foreign
+    near = difflib.get_close_matches(plain[:MAX_COMPARED], sorted(valid), n=1, cutoff=0.7)
+    return near[0] if near else None
+
+
+def hint_for_key(word: str, valid: Collection[str], elsewhere: Mapping[str, Collection[str]] | None = None) -> str:
+    """Return one sentence that helps with an unknown key; empty where nothing is known.
+
+    `elsewhere` maps the name of each other level to the keys that are valid there.
+    """
+    for level, names in (elsewhere or {}).items():
+        if word in names:
+            return f"'{word}' belongs under {level}"
+    meant = suggest(word, valid)
+    if meant is None:
+        return _foreign_level(word, elsewhere or {})
+    if FOREIGN.get(_plain(word)) == meant:
+        return f"'{meant}' is the name for it here"
+    return f"did you mean '{meant}'?"
+
+
+def _foreign_level(word: str, elsewhere: Mapping[str, Collection[str]]) -> str:
+    foreign = FOREIGN.get(_plain(word))
+    for level, names in elsewhere.items():
+        if foreign in names:
+            return f"'{foreign}' under {level} is the name for it here"
+    return ""
+
+
+def _plain(word: str) -> str:
+    """Bring camelCase, kebab-case and spaces to lower case with underscores."""
+    word = word[:MAX_COMPARED]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-\s.]", "_", word).lower()

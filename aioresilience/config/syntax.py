@@ -1,0 +1,166 @@
+"""What a YAML syntax error means in words that help, whichever parser found it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from aioresilience.config.diagnostics import Diagnostic, diagnose
+from aioresilience.config.places import Source
+
+TEMPLATE = re.compile(r"\{\{.*?(?:\}\}|$)|\{%.*?(?:%\}|$)", re.MULTILINE)
+TEMPLATE_HINT = "render the template first, or write ${NAME}"
+_INDENT = re.compile(r"[ ]*\t")
+
+
+class Problem(NamedTuple):
+    """A parser's complaint: its words, where it stood, and where the construct began that it was reading."""
+
+    text: str
+    at: int
+    began: int | None = None
+
+
+class _Meaning(NamedTuple):
+    needles: tuple[str, ...]
+    message: str
+    hint: str
+    at_context: bool = False
+    """Point at the beginning of the construct, where the mistake is, not at the place that showed it."""
+    code: str = "AR105"
+
+
+_MEANINGS = (
+    _Meaning(("incompatible YAML",), "this %YAML version is not supported", "delete the line", code="AR120"),
+    _Meaning(("undefined tag handle",), "tags are not allowed", "delete the tag", code="AR112"),
+    _Meaning(("tab character",), "a tab indents this line", "indent with spaces", code="AR106"),
+    _Meaning(
+        ("mapping values are not allowed",),
+        "a ':' stands where no key can be",
+        "quote the value if the ':' belongs to it, else check the indentation",
+    ),
+    _Meaning(
+        ("could not find expected ':'",),
+        "this line is no 'key: value'",
+        "write a ':' and a space after the key, or check the indentation",
+        at_context=True,
+    ),
+    _Meaning(
+        ("sequence entries are not allowed",),
+        "a '-' stands where no list can be",
+        "begin the list on a line of its own",
+    ),
+    _Meaning(("mapping keys are not allowed",), "a '?' stands where no key can be", "quote the text"),
+    _Meaning(
+        ("',' or '}'",),
+        "this '{' is not closed, or a comma is missing",
+        "separate the entries by ', ' and close with '}'",
+        at_context=True,
+    ),
+    _Meaning(
+        ("',' or ']'",),
+        "this '[' is not closed, or a comma is missing",
+        "separate the items by ', ' and close with ']'",
+        at_context=True,
+    ),
+    _Meaning(("unclosed '[' or '{'",), "an open bracket is not closed", "close it, or indent this line more"),
+    _Meaning(("unexpected end of stream",), "this quote is never closed", "close the quote", at_context=True),
+    _Meaning(("unexpected document",), "this quote is never closed", "close the quote", at_context=True),
+    _Meaning(
+        ("unknown escape", "hexdecimal", "hexadecimal numbers", "Unicode character escape"),
+        "the backslash does not begin an escape",
+        "use single quotes, in which a backslash is itself",
+    ),
+    _Meaning(
+        ("expected key", "'-' indicator", "<block end>"),
+        "this line does not fit into the block around it",
+        "give it the same indentation as its neighbours",
+    ),
+    _Meaning(
+        ("<document start>", "'<document start>'"),
+        "this text does not belong to the document above",
+        "check its indentation and the brackets before it",
+    ),
+    _Meaning(("node content",), "a value is missing here", "write the value, or quote it"),
+    _Meaning(("alphabetic or numeric",), "'*' and '&' begin a name in YAML", "quote the value", at_context=True),
+    _Meaning(
+        ("indicator", "comment or line break", "comment or a line break"),
+        "the text after '|' or '>' is not valid",
+        "begin the text on the next line",
+    ),
+    _Meaning(("directive", "version number", "digit or"), "this directive is not valid", "delete the line"),
+    _Meaning(("tag", "URI", "'!'"), "tags are not allowed", "delete the tag", code="AR112"),
+)
+
+
+def explain(source: Source, problem: Problem) -> Diagnostic:
+    """Say what is wrong: a template, an unquoted ${…}, a tab, or the parser's complaint in our words."""
+    return (
+        _template(source, problem)
+        or _interpolation(source, problem)
+        or _tab(source, problem)
+        or _strange_start(source, problem)
+        or _known(source, problem)
+    )
+
+
+def _template(source: Source, problem: Problem) -> Diagnostic | None:
+    for index in (problem.at, problem.began):
+        if index is None:
+            continue
+        line, column = source.position(min(index, len(source.text)))
+        found = TEMPLATE.search(source.line(line))
+        if found:
+            return template(source, index - column + 1 + found.start(), found.group())
+    return None
+
+
+def template(source: Source, start: int, text: str) -> Diagnostic:
+    """Report an unrendered template."""
+    place = source.place(start, len(text))
+    return diagnose("AR107", place, "a template that was not rendered", hint=TEMPLATE_HINT)
+
+
+def _interpolation(source: Source, problem: Problem) -> Diagnostic | None:
+    start = problem.at - 1
+    if start < 0 or not source.text.startswith("${", start):
+        return None
+    end = source.text.find("}", start)
+    place = source.place(start, end + 1 - start if end > 0 else 2)
+    message = "'${…}' inside braces or brackets needs quotes"
+    return diagnose("AR108", place, message, hint='put the whole value in double quotes: "${…}"')
+
+
+def _tab(source: Source, problem: Problem) -> Diagnostic | None:
+    line, column = source.position(min(problem.at, len(source.text)))
+    start = min(problem.at, len(source.text)) - column + 1
+    indent = _INDENT.match(source.line(line))
+    if indent is None:
+        return None
+    return diagnose(
+        "AR106", source.place(start + indent.end() - 1), "a tab indents this line", hint="indent with spaces"
+    )
+
+
+def _strange_start(source: Source, problem: Problem) -> Diagnostic | None:
+    if "cannot start any token" not in problem.text:
+        return None
+    char = source.text[problem.at : problem.at + 1]
+    if char == "\t":
+        return diagnose("AR106", source.place(problem.at), "a tab stands where a value begins", hint="use spaces")
+    return diagnose("AR105", source.place(problem.at), f"a value cannot begin with '{char}'", hint="quote the value")
+
+
+def _known(source: Source, problem: Problem) -> Diagnostic:
+    for meaning in _MEANINGS:
+        if any(needle in problem.text for needle in meaning.needles):
+            index = problem.at if problem.began is None or not meaning.at_context else problem.began
+            return diagnose(meaning.code, source.place(index), meaning.message, hint=_hint(source, index, meaning.hint))
+    return diagnose("AR105", source.place(problem.at), f"this is not valid YAML: {problem.text}")
+
+
+def _hint(source: Source, index: int, hint: str) -> str:
+    line, _ = source.position(min(index, len(source.text)))
+    if "\xa0" in source.line(line):
+        return "replace the no-break spaces of this line by plain ones"
+    return hint

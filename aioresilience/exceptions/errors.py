@@ -1,0 +1,171 @@
+"""Every error the library raises.
+
+Exception
+└── ResilienceError
+    ├── RejectionError                  the call was refused and never started
+    │   ├── CircuitBreakerOpenError
+    │   ├── BulkheadFullError
+    │   ├── RateLimitExceededError
+    │   ├── LoadSheddingError
+    │   ├── BackpressureError
+    │   └── ConcurrencyLimitError       also a RuntimeError
+    ├── OperationTimeoutError           also a TimeoutError
+    ├── FallbackFailedError
+    ├── UnknownPolicyError              also a KeyError
+    └── RevisionConflictError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ResilienceError(Exception):
+    """Say what a pattern or the registry decided, and for whom.
+
+    `retry_after` is in seconds, None where nobody knows; further keywords become `metadata`. Pickles with all of it.
+    """
+
+    pattern_type: str | None = None
+
+    started: bool = False
+    """True once the user's own function had begun when this error arose."""
+
+    neutral: bool = False
+    """True where the error tells nothing about the dependency: a stalled loop, a deadline that left no time."""
+
+    def __init__(
+        self,
+        /,
+        message: str = "",
+        pattern_name: str | None = None,
+        pattern_type: str | None = None,
+        reason: IntEnum | None = None,
+        *,
+        policy: str | None = None,
+        retry_after: float | None = None,
+        **metadata: object,
+    ) -> None:
+        self.args = (message,)  # what Exception.__init__ does; calling it costs a rejection a tenth more
+        self.pattern_name = pattern_name
+        if pattern_type is not None:
+            self.pattern_type = pattern_type
+        self.reason = reason
+        self.policy = policy
+        self.retry_after = retry_after
+        self.metadata = metadata
+
+    @property
+    def message(self) -> str:
+        """What happened, in one sentence; the same as `str(error)`."""
+        return str(self.args[0]) if self.args else ""
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self.args = (text,)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[ResilienceError], args: tuple[object, ...], state: dict[str, object]) -> ResilienceError:
+    error = kind.__new__(kind)  # not __init__: a subclass may have a signature of its own
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class RejectionError(ResilienceError):
+    """The call was refused before it started."""
+
+
+class CircuitBreakerOpenError(RejectionError):
+    """The circuit is open, or half-open with all its probes under way."""
+
+    pattern_type = "circuit_breaker"
+
+
+class BulkheadFullError(RejectionError):
+    """All slots are taken, and the queue is full or the wait was too long."""
+
+    pattern_type = "bulkhead"
+
+
+class RateLimitExceededError(RejectionError):
+    """The permits of this period are spent."""
+
+    pattern_type = "rate_limiter"
+
+
+class LoadSheddingError(RejectionError):
+    """The process is too busy for a call of this priority."""
+
+    pattern_type = "load_shedding"
+
+
+class BackpressureError(RejectionError):
+    """Too much is pending, and it did not drain in time."""
+
+    pattern_type = "backpressure"
+
+
+class ConcurrencyLimitError(RejectionError, RuntimeError):
+    """The adaptive limit is reached."""
+
+    pattern_type = "adaptive_concurrency"
+
+
+class OperationTimeoutError(ResilienceError, TimeoutError):
+    """The attempt outlived its timeout, or the call its deadline."""
+
+    pattern_type = "timeout"
+
+
+class FallbackFailedError(ResilienceError):
+    """The call failed, and so did everything that should have stood in for it."""
+
+    pattern_type = "fallback"
+
+
+class UnknownPolicyError(ResilienceError, KeyError):
+    """No policy has this name; `near` are the names that resemble it."""
+
+    def __init__(
+        self,
+        /,
+        message: str = "",
+        pattern_name: str | None = None,
+        pattern_type: str | None = None,
+        reason: IntEnum | None = None,
+        *,
+        near: Iterable[str] = (),
+        policy: str | None = None,
+        retry_after: float | None = None,
+        **metadata: object,
+    ) -> None:
+        super().__init__(
+            message, pattern_name, pattern_type, reason, policy=policy, retry_after=retry_after, **metadata
+        )
+        self.near: tuple[str, ...] = tuple(near)
+
+
+class RevisionConflictError(ResilienceError):
+    """Another document was applied in between; read the revision anew and decide again."""
+
+
+OWN_ERRORS: dict[str, type[ResilienceError]] = {
+    "circuit_breaker": CircuitBreakerOpenError,
+    "bulkhead": BulkheadFullError,
+    "rate_limiter": RateLimitExceededError,
+    "load_shedding": LoadSheddingError,
+    "backpressure": BackpressureError,
+    "adaptive_concurrency": ConcurrencyLimitError,
+    "timeout": OperationTimeoutError,
+    "deadline": OperationTimeoutError,
+    "fallback": FallbackFailedError,
+}
+"""What each pattern raises by itself, by the `pattern_type` string of errors and contexts."""

@@ -1,0 +1,215 @@
+"""What counts as a failure: one rule for every pattern of a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from aioresilience.exceptions import OperationTimeoutError, RejectionError, ResilienceError
+from aioresilience.logging import log_error
+from aioresilience.scope import Scope, cut_by
+
+ErrorPredicate = Callable[[BaseException], bool]
+
+
+class Outcome(enum.Enum):
+    """How a call ended, as the guards see it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    THROTTLE = "throttle"
+    """The server asked for less: retried, shrinks the adaptive limit, no failure for the breaker."""
+    NEUTRAL = "neutral"
+    REJECTED = "rejected"
+    """A pattern further in refused: the function never started, so what was charged is given back."""
+
+
+SUCCESS: Final = Outcome.SUCCESS
+FAILURE: Final = Outcome.FAILURE
+THROTTLE: Final = Outcome.THROTTLE
+NEUTRAL: Final = Outcome.NEUTRAL
+REJECTED: Final = Outcome.REJECTED
+
+
+class ExceptionName:
+    """The dotted path of an exception class whose module may not be imported yet.
+
+    It is looked up in `sys.modules` when an exception is first matched, and never imported.
+    """
+
+    __slots__ = ("path", "resolved")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.resolved: type[BaseException] | None = None
+
+    def resolve(self) -> type[BaseException] | None:
+        """Return the class once its module is loaded, else None."""
+        if self.resolved is None:
+            module, _, name = self.path.rpartition(".")
+            found = getattr(sys.modules.get(module), name, None)
+            if isinstance(found, type) and issubclass(found, BaseException):
+                self.resolved = found
+        return self.resolved
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExceptionName) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __repr__(self) -> str:
+        return f"ExceptionName({self.path!r})"
+
+
+ExceptionType = type[BaseException] | ExceptionName
+
+
+class Matcher:
+    """Tells whether an error is of one of the listed kinds."""
+
+    __slots__ = ("_names", "_types")
+
+    def __init__(self, kinds: Iterable[ExceptionType]) -> None:
+        kinds = tuple(kinds)
+        self._types = tuple(kind for kind in kinds if isinstance(kind, type))
+        self._names = tuple(kind for kind in kinds if isinstance(kind, ExceptionName))
+
+    def matches(self, error: BaseException) -> bool:
+        """Return whether `error` is an instance of a listed class or of a name that resolves to one."""
+        if isinstance(error, self._types):
+            return True
+        return any(isinstance(error, found) for name in self._names if (found := name.resolve()) is not None)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The dotted paths whose module nobody has imported yet."""
+        return tuple(name.path for name in self._names if name.resolve() is None)
+
+
+def status_of(thing: object) -> int | None:
+    """Read an HTTP status from a response, or from an error that carries one.
+
+    `status_code` (httpx, requests, Starlette) is looked at before `status` (aiohttp).
+    """
+    for holder in (thing, getattr(thing, "response", None)):
+        for name in ("status_code", "status"):
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One class of `classify`: exceptions by kind, statuses by number."""
+
+    exceptions: tuple[ExceptionType, ...] = ()
+    status: frozenset[int] = frozenset()
+
+    def matcher(self) -> Matcher | None:
+        """Return what matches the listed exceptions, None where none is listed."""
+        return Matcher(self.exceptions) if self.exceptions else None
+
+
+class Classifier:
+    """The `classify` of a policy: neutral wins, then throttle, then failure.
+
+    With failure exceptions listed, unlisted ones are neutral; without, every Exception is a failure.
+    """
+
+    __slots__ = ("_failure", "_neutral", "_throttle", "_statuses", "reads_results", "rules")
+
+    def __init__(self, failure: Rule = Rule(), throttle: Rule = Rule(), neutral: Rule = Rule()) -> None:
+        self.rules = (failure, throttle, neutral)
+        self._failure, self._throttle, self._neutral = failure.matcher(), throttle.matcher(), neutral.matcher()
+        self._statuses = dict.fromkeys(failure.status, FAILURE)
+        self._statuses.update(dict.fromkeys(throttle.status, THROTTLE))
+        self._statuses.update(dict.fromkeys(neutral.status, NEUTRAL))
+        self.reads_results = bool(self._statuses)
+
+    def of_result(self, result: object) -> Outcome:
+        """Judge what the function returned."""
+        status = status_of(result) if self.reads_results else None
+        return SUCCESS if status is None else self._statuses.get(status, SUCCESS)
+
+    def of_error(self, error: BaseException) -> Outcome:
+        """Judge what the function raised."""
+        status = status_of(error) if self.reads_results else None
+        by_status = None if status is None else self._statuses.get(status)
+        if by_status is NEUTRAL or _matches(self._neutral, error):
+            return NEUTRAL
+        if by_status is THROTTLE or _matches(self._throttle, error):
+            return THROTTLE
+        if by_status is FAILURE or self._failure is None:
+            return FAILURE
+        return FAILURE if self._failure.matches(error) else NEUTRAL
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The exception paths that are not resolved yet."""
+        matchers = (self._failure, self._throttle, self._neutral)
+        return tuple(path for matcher in matchers if matcher is not None for path in matcher.pending)
+
+
+def _matches(matcher: Matcher | None, error: BaseException) -> bool:
+    return matcher is not None and matcher.matches(error)
+
+
+EVERY_EXCEPTION = Classifier()
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Turns how one pattern's call ended into an Outcome: the pattern's own rule first, then `classify`.
+
+    `attempt_timeout` (seconds) is what one attempt is granted: an attempt that a deadline cut before half of it
+    had passed says nothing about the dependency.
+    """
+
+    classify: Classifier = EVERY_EXCEPTION
+    exceptions: Matcher | None = None
+    predicate: ErrorPredicate | None = None
+    attempt_timeout: float | None = None
+
+    def of_error(self, error: BaseException, started: float | None) -> Outcome:
+        """Judge an error; `started` is when the function began, None if it never did."""
+        if isinstance(error, RejectionError):
+            return REJECTED if started is None else NEUTRAL
+        if isinstance(error, asyncio.CancelledError):
+            return self.of_cut(cut_by(), started)
+        if not isinstance(error, Exception) or (isinstance(error, ResilienceError) and error.neutral):
+            return NEUTRAL
+        if isinstance(error, OperationTimeoutError):
+            return FAILURE
+        return self._of_exception(error)
+
+    def of_cut(self, scope: Scope | None, started: float | None) -> Outcome:
+        """Judge a cancelled call by the scope of ours that cut it; None means that the cancel came from outside."""
+        if scope is None or scope.stalled:
+            return NEUTRAL
+        if not scope.is_deadline:
+            return FAILURE
+        if started is None:
+            return NEUTRAL
+        granted = scope.when - started
+        return FAILURE if self.attempt_timeout is None or granted * 2 >= self.attempt_timeout else NEUTRAL
+
+    def _of_exception(self, error: Exception) -> Outcome:
+        if self.predicate is not None and not _ask(self.predicate, error):
+            return NEUTRAL
+        if self.exceptions is not None:
+            return FAILURE if self.exceptions.matches(error) else NEUTRAL
+        return FAILURE if self.predicate is not None else self.classify.of_error(error)
+
+
+def _ask(predicate: ErrorPredicate, error: Exception) -> bool:
+    try:
+        return bool(predicate(error))
+    except Exception as broken:
+        log_error("aioresilience.failures", broken, predicate=repr(predicate))
+        return True

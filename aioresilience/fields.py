@@ -1,0 +1,124 @@
+"""Field types of the config classes: how a value may be written in Python and in a file, and what is refused.
+
+Strings such as `"2s"` or `"50%"` are read everywhere; names of exceptions and callables only where the reader of a
+file passes a `Names` as the validation context.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Annotated, Protocol, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from aioresilience import units
+from aioresilience.failures import ExceptionType
+
+E = TypeVar("E", bound=enum.Enum)
+
+
+class Names(Protocol):
+    """What the reader of a file knows of names; passed as pydantic's validation context."""
+
+    def exception(self, name: str) -> ExceptionType:
+        """Return the class, or the pending name; ValueError when it cannot be one."""
+
+    def callable(self, name: str) -> Callable[..., object]:
+        """Return the function given under that name; ValueError when there is none."""
+
+
+def _number_refusing_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+def _seconds(value: object) -> object:
+    return units.seconds(value)
+
+
+def _fraction(value: object) -> object:
+    if isinstance(value, str):
+        return units.parse_percentage(value)
+    return _number_refusing_bool(value)
+
+
+DURATION_SCHEMA = {"type": ["string", "number"], "pattern": units.DURATION_PATTERN, "minimum": 0}
+PERCENTAGE_SCHEMA = {"type": ["string", "number"], "pattern": units.PERCENTAGE_PATTERN, "minimum": 0}
+_NAMES_SCHEMA = {"type": "array", "items": {"type": "string", "minLength": 1}}
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), WithJsonSchema(DURATION_SCHEMA)]
+"""A duration: a number of seconds, or a string such as `"500ms"` or `"1m30s"`."""
+
+PositiveSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0), WithJsonSchema(DURATION_SCHEMA)]
+"""A duration above zero."""
+
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJsonSchema(PERCENTAGE_SCHEMA)]
+"""A share from 0 to 1, or a string such as `"50%"`."""
+
+Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0), WithJsonSchema(PERCENTAGE_SCHEMA)]
+"""A share that may exceed 1, or a string such as `"150%"`."""
+
+Count = Annotated[int, Field(ge=1)]
+"""A whole number from 1."""
+
+CountOrZero = Annotated[int, Field(ge=0)]
+"""A whole number from 0."""
+
+
+def _exceptions(value: object, info: ValidationInfo) -> object:
+    if value is None or isinstance(value, tuple):
+        return value
+    if isinstance(value, type):
+        return (value,)
+    kinds = list(value) if isinstance(value, (list, set, frozenset)) else [value]
+    return tuple(_exception(kind, info.context) for kind in kinds)
+
+
+def _exception(kind: object, names: Names | None) -> object:
+    if isinstance(kind, str):
+        if names is None:
+            raise ValueError(f"expected an exception class, got the string {kind!r}; names are for files")
+        return names.exception(kind)
+    return kind
+
+
+def _callable(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        if info.context is None:
+            raise ValueError(f"expected a function, got the string {value!r}; names are for files")
+        return info.context.callable(value)
+    return value
+
+
+ExceptionTypes = Annotated[tuple[ExceptionType, ...], BeforeValidator(_exceptions), WithJsonSchema(_NAMES_SCHEMA)]
+"""Exception classes; in a file a list of builtin names or dotted paths."""
+
+Named = Annotated[Callable[..., object], BeforeValidator(_callable), WithJsonSchema({"type": "string", "minLength": 1})]
+"""A function; in a file the name that the service gave it."""
+
+
+def member(kind: type[E]) -> BeforeValidator:
+    """Accept an enum's member, its value, or its lower-case name."""
+
+    def read(value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"expected one of {_names(kind)}")
+        if isinstance(value, str):
+            found = {entry.name.lower(): entry for entry in kind}.get(value)
+            if found is None:
+                raise ValueError(f"expected one of {_names(kind)}")
+            return found
+        return kind(value) if not isinstance(value, kind) else value
+
+    return BeforeValidator(read)
+
+
+def names_schema(kind: type[enum.Enum]) -> WithJsonSchema:
+    """Describe an enum by its lower-case names."""
+    return WithJsonSchema({"type": "string", "enum": [entry.name.lower() for entry in kind]})
+
+
+def _names(kind: type[enum.Enum]) -> str:
+    return ", ".join(entry.name.lower() for entry in kind)

@@ -1,0 +1,188 @@
+"""The kind of pattern that admits and settles, and the one path through it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from typing import ClassVar
+
+from aioresilience import callables
+from aioresilience.calls import Call, Caller, Handler
+from aioresilience.events import ResilienceEvent, global_bus
+from aioresilience.exceptions import RejectionError
+from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
+from aioresilience.modes import Gradual, Mode, enforcer
+from aioresilience.pattern import ConfigT, Context, Pattern
+
+
+class Guard(Pattern[ConfigT]):
+    """A pattern that decides whether a call may start, and learns how it ended.
+
+    A room gives `admit`, `refusal` and `settle`, all plain calls; `wait` where it can queue. `holds` says that a
+    ticket stands for room that a function still occupies when only its caller is gone.
+    """
+
+    holds: ClassVar[bool] = False
+    error_type: ClassVar[type[RejectionError]]
+
+    @abstractmethod
+    def admit(self, caller: Caller) -> object | None:
+        """Return a ticket if the call may start now, else None and change nothing."""
+
+    @abstractmethod
+    def refusal(self, caller: Caller) -> RejectionError:
+        """Say why a call is refused now."""
+
+    @abstractmethod
+    def settle(self, ticket: object, outcome: Outcome, started: float | None) -> IntEnum | None:
+        """Take the ticket back; return why a failed call failed, for the callbacks. Must not raise."""
+
+    def mode_in(self, context: Context) -> Mode:
+        """Return the pattern's own mode, else the policy's."""
+        return context.modes.get(self.key) or self.config.mode or context.mode
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call that is refused now may wait."""
+        return False
+
+    async def wait(self, caller: Caller) -> object:
+        """Wait for a ticket, or raise the refusal; whatever cuts the wait leaves nothing behind."""
+        raise self.refusal(caller)
+
+    def judge(self, context: Context) -> Judge:
+        """Return how this pattern tells failures from successes."""
+        return Judge(context.classify, attempt_timeout=context.attempt_timeout)
+
+    def fact(self, moment: str, error: BaseException | None = None) -> ResilienceEvent | None:
+        """Build the event of a moment: admitted, succeeded, failed, neutral, rejected; None for no event."""
+        return None
+
+    def failure_details(self) -> Mapping[str, object]:
+        """Return what callbacks get to know about a failed call."""
+        return {}
+
+    def layer(self, inner: Handler, context: Context) -> Handler:
+        """Admit, call, settle: the one path through every guard."""
+        admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
+        judge, bus, handler = self.judge(context), global_bus, self.handler
+        judge_result = judge.classify.of_result if judge.classify.reads_results else None
+        enter = self.entry(self.mode_in(context))
+
+        async def guarded(call: Call) -> object:
+            ticket = admit(call.caller)
+            if ticket is None:
+                ticket = await enter(call.caller)
+                if ticket is None:
+                    return await inner(call)
+            counts.started += 1
+            if emitter.handlers or bus.handlers:
+                self.tell("admitted")
+            try:
+                result = await inner(call)
+            except BaseException as error:
+                reason = self.settle_error(ticket, error, call.started, judge)
+                if handler is not None and reason is not None:
+                    await self.hand_over(reason, error, str(error), **self.failure_details())
+                raise
+            outcome = SUCCESS if judge_result is None else judge_result(result)
+            counts.settle(outcome)
+            settle(ticket, outcome, call.started)
+            if emitter.handlers or bus.handlers:
+                self.tell(_moment(outcome))
+            return result
+
+        return guarded
+
+    async def take(self, caller: Caller, mode: Mode = "enforce") -> object | None:
+        """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
+        ticket = self.admit(caller)
+        if ticket is None:
+            ticket = await self.entry(mode)(caller)
+        if ticket is not None:
+            self.counts.started += 1
+            if self.listening():
+                self.tell("admitted")
+        return ticket
+
+    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
+        """Settle what `take` admitted."""
+        if error is not None:
+            self.settle_error(ticket, error, started, judge)
+            return
+        self.counts.succeeded += 1
+        self.settle(ticket, SUCCESS, started)
+        if self.listening():
+            self.tell("succeeded")
+
+    def settle_error(self, ticket: object, error: BaseException, started: float | None, judge: Judge) -> IntEnum | None:
+        """Settle a call that raised; room that a thread still occupies is kept until its end."""
+        outcome = judge.of_error(error, started)
+        self.counts.settle(outcome)
+        worker = callables.unfinished_worker(error) if self.holds else None
+        if worker is not None:
+            worker.when_done(lambda: self.settle(ticket, outcome, started))
+            reason = None
+        else:
+            reason = self.settle(ticket, outcome, started)
+        if self.listening():
+            self.tell(_moment(outcome), error)
+        return reason if outcome is FAILURE else None
+
+    def entry(self, mode: Mode) -> Callable[[Caller], Awaitable[object | None]]:
+        """Return what happens to a call that is not admitted at once."""
+        if not isinstance(mode, Gradual):
+            return self.enter if mode == "enforce" else self.observe
+        enforced = enforcer(mode)
+        return lambda caller: self.enter(caller) if enforced(caller) else self.observe(caller)
+
+    async def enter(self, caller: Caller) -> object:
+        """Wait for a ticket, or raise the refusal, counted and told."""
+        before = self.clock.monotonic()
+        try:
+            ticket = await self.wait(caller)
+        except RejectionError as error:
+            await self._rejected(error, self.clock.monotonic() - before)
+            raise
+        self.counts.delayed += 1
+        if self.listening():
+            self.decided("delayed", waited=self.clock.monotonic() - before)
+        return ticket
+
+    async def observe(self, caller: Caller) -> None:
+        """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
+        self.counts.observed += 1
+        if self.listening():
+            self.decided("would_reject", self.refusal(caller))
+
+    async def _rejected(self, error: RejectionError, waited: float) -> None:
+        reason = error.reason
+        error.policy = self.policy if error.policy is None else error.policy
+        if isinstance(reason, IntEnum):
+            self.counts.rejected[reason.name] += 1
+        if self.listening():
+            self.tell("rejected", error)
+            self.decided("rejected", error, waited)
+        if self.handler is not None and isinstance(reason, IntEnum):
+            await self.hand_over(reason, error, str(error), **error.metadata)
+
+    def tell(self, moment: str, error: BaseException | None = None) -> None:
+        """Publish the event of a moment, where the room has one."""
+        event = self.fact(moment, error)
+        if event is not None:
+            self.events.publish(event)
+
+    def reject(
+        self, reason: IntEnum, message: str, retry_after: float | None = None, **metadata: object
+    ) -> RejectionError:
+        """Build this pattern's rejection."""
+        return self.error_type(
+            message, self.name, self.type_name, reason, policy=self.policy, retry_after=retry_after, **metadata
+        )
+
+
+def _moment(outcome: Outcome) -> str:
+    if outcome is SUCCESS:
+        return "succeeded"
+    return "failed" if outcome is FAILURE else "neutral"

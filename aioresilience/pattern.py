@@ -1,0 +1,202 @@
+"""The contract: what a pattern is.
+
+A pattern has a frozen config, a machine that decides without awaiting, and one of four kinds: a `Guard` admits and
+settles, a `Bound` limits a call in time, a `Repeat` calls again, a `Replace` answers instead. Each makes a layer around
+the next one; folding the layers, innermost first, is what a policy means.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aioresilience import callables
+from aioresilience.calls import ANYONE, Call, Handler, invoker
+from aioresilience.clock import SYSTEM_CLOCK, Clock
+from aioresilience.counts import Counts
+from aioresilience.events import DecisionEvent, EventEmitter, EventType, PatternType, global_bus
+from aioresilience.exceptions import ExceptionConfig, ExceptionHandler, OperationTimeoutError, RejectionError, RetryReason
+from aioresilience.failures import EVERY_EXCEPTION, Classifier
+from aioresilience.modes import Mode
+
+P = ParamSpec("P")
+T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound="PatternConfig")
+
+
+class PatternConfig(BaseModel):
+    """What every pattern's config has in common: frozen, strict, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+    short: ClassVar[str | None] = None
+    """The field that a bare value in a file stands for."""
+
+    mode: Mode | None = Field(default=None, description="How this pattern acts; unset: as the policy says.")
+
+    @classmethod
+    def file_defaults(cls, given: Mapping[str, object]) -> Mapping[str, object]:
+        """Return what a file's block means where it says nothing; `given` are the fields that it does set."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a layer knows of the policy around it."""
+
+    policy: str | None = None
+    classify: Classifier = EVERY_EXCEPTION
+    mode: Mode = "enforce"
+    attempt_timeout: float | None = None
+    idempotent: bool | None = None
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+    """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
+
+
+ALONE: Final = Context()
+
+
+_numbers: dict[str, itertools.count[int]] = {}
+
+
+def _default_name(key: str) -> str:
+    return f"{key}-{next(_numbers.setdefault(key, itertools.count(1)))}"
+
+
+class Pattern(Generic[ConfigT]):
+    """One mechanism with its config, its live state, its counters and its events.
+
+    `retune` changes the config in place and keeps the state; layers built before go on with the values they captured.
+    """
+
+    key: ClassVar[str]
+    """The pattern's key in a file, in `order` and in metric labels."""
+    config_type: ClassVar[type[PatternConfig]]
+    pattern_type: ClassVar[PatternType]
+    reasons: ClassVar[type[IntEnum] | None] = None
+    """The closed set of reasons for which it refuses."""
+
+    def __init__(
+        self,
+        name: str | None,
+        config: ConfigT,
+        *,
+        exceptions: ExceptionConfig | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name if name is not None else _default_name(self.key)
+        self.config = config
+        self.policy: str | None = None
+        self.clock: Clock = clock or SYSTEM_CLOCK
+        self.events = EventEmitter(self.name)
+        self.counts = Counts(self.reasons)
+        self.handler = _handler(exceptions, self.name, self.type_name)
+        self._alone: Handler | None = None
+
+    @property
+    def type_name(self) -> str:
+        """The `pattern_type` string of errors and contexts."""
+        return self.key
+
+    def __getattr__(self, name: str) -> object:
+        """Read a config field on the instance, as 0.2 did."""
+        if not name.startswith("_"):
+            fields = type(self).config_type.model_fields
+            if name in fields:
+                return getattr(self.config, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def mode_in(self, context: Context) -> Mode:
+        """Return how this pattern acts in a policy: only guards follow the policy's own mode."""
+        return context.modes.get(self.key) or self.config.mode or "enforce"
+
+    def wrap(self, inner: Handler, context: Context) -> Handler:
+        """Wrap `inner` unless this pattern is off."""
+        return inner if self.mode_in(context) == "off" else self.layer(inner, context)
+
+    @abstractmethod
+    def layer(self, inner: Handler, context: Context) -> Handler:
+        """Wrap `inner`; capture what a call must keep until its end, whatever is retuned meanwhile."""
+
+    def retune(self, config: ConfigT) -> None:
+        """Take a new config and keep the live state; called with no await in between."""
+        self.config = config
+        self._alone = None
+
+    def status(self) -> dict[str, object]:
+        """Return the live state and the counts, fit for JSON."""
+        return {"name": self.name, **self.counts.as_dict()}
+
+    def listening(self) -> bool:
+        """Tell whether anybody wants this pattern's events."""
+        return bool(self.events.handlers or global_bus.handlers)
+
+    def decided(self, action: str, error: RejectionError | None = None, waited: float = 0.0) -> None:
+        """Publish that this pattern delayed or refused a call, or would have; the caller has checked `listening`."""
+        reason = None if error is None or not isinstance(error.reason, IntEnum) else error.reason.name
+        event = DecisionEvent(
+            self.pattern_type, EventType.DECISION, self.name,
+            policy=self.policy, action=action, reason=reason, waited=waited,
+        )  # fmt: skip
+        self.events.publish(event)
+
+    async def execute(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `func` through this pattern alone; a plain function runs in a worker thread."""
+        layer = self._alone
+        if layer is None:
+            layer = self._alone = self.wrap(invoker(self.clock), ALONE)
+        call = Call(callables.awaitable(func), args, kwargs, ANYONE)
+        return await layer(call)  # type: ignore[return-value]  # a handler passes on what func gives
+
+    async def hand_over(self, reason: IntEnum, error: BaseException, message: str, **metadata: object) -> None:
+        """Run the ExceptionConfig's callback, then raise what it makes of the error where that is another one.
+
+        `exception_type` replaces only what this library decides: rejections, timeouts, exhausted retries; a
+        transformer also sees the errors of the user's function.
+        """
+        handler = self.handler
+        if handler is None:
+            return
+        decided_here = isinstance(error, (RejectionError, OperationTimeoutError))
+        if not decided_here and not handler.should_handle_exception(error):
+            return
+        context = handler.context(reason, None if decided_here else error, **metadata)
+        await handler.notify(context)
+        if decided_here or reason is RetryReason.EXHAUSTED or handler.exception_transformer is not None:
+            made = handler.build(context, context.original_exception, message=message, default=error)
+            if made is not error:
+                raise made from error
+
+
+AnyPattern = Pattern[Any]
+"""A pattern of any config: what lists of patterns hold, since retuning makes the config's type invariant."""
+
+
+def _handler(exceptions: ExceptionConfig | None, name: str, pattern_type: str) -> ExceptionHandler | None:
+    if exceptions is None:
+        return None
+    return ExceptionHandler(
+        name,
+        pattern_type,
+        handled_exceptions=exceptions.handled_exceptions or (Exception,),
+        exception_predicate=exceptions.exception_predicate,
+        exception_type=exceptions.exception_type,
+        exception_transformer=exceptions.exception_transformer,
+        on_exception=exceptions.on_exception,
+    )
+
+
+class Repeat(Pattern[ConfigT]):
+    """A pattern that may call more than once; the room writes the layer."""
+
+
+class Replace(Pattern[ConfigT]):
+    """A pattern that may answer in the call's place; the room writes the layer."""

@@ -1,0 +1,172 @@
+"""A policy: a named handle that stays valid and current across reloads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Generic, ParamSpec, TypeVar, overload
+
+from aioresilience import callables
+from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
+from aioresilience.backpressure import BackpressureManager
+from aioresilience.bulkhead import Bulkhead
+from aioresilience.calls import ANYONE, Call, Caller
+from aioresilience.circuit_breaker import CircuitBreaker
+from aioresilience.clock import SYSTEM_CLOCK, Clock
+from aioresilience.failures import EVERY_EXCEPTION, Classifier
+from aioresilience.fallback import FallbackHandler
+from aioresilience.load_shedding import BasicLoadShedder
+from aioresilience.modes import Mode
+from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
+from aioresilience.policy.admission import Admission
+from aioresilience.policy.snapshot import Snapshot, attempt_timeout
+from aioresilience.rate_limiting import RateLimit
+from aioresilience.retry import RetryPolicy
+from aioresilience.timeout import Deadline, TimeoutManager
+
+P = ParamSpec("P")
+T = TypeVar("T")
+PatternT = TypeVar("PatternT", bound=AnyPattern)
+
+
+class _Named(Generic[PatternT]):
+    """Reads the pattern of that class from the present snapshot, None where the policy has none."""
+
+    def __init__(self, kind: type[PatternT]) -> None:
+        self._kind = kind
+
+    @overload
+    def __get__(self, policy: None, owner: type[Policy]) -> _Named[PatternT]: ...
+    @overload
+    def __get__(self, policy: Policy, owner: type[Policy]) -> PatternT | None: ...
+    def __get__(self, policy: Policy | None, owner: type[Policy]) -> _Named[PatternT] | PatternT | None:
+        if policy is None:
+            return self
+        return next((p for p in policy.patterns if isinstance(p, self._kind)), None)
+
+
+class Policy:
+    """Patterns in order, outermost first, under one name.
+
+    `Registry.get` hands these out and keeps them current; built by hand, it composes pattern instances in Python.
+    """
+
+    circuit_breaker = _Named(CircuitBreaker)
+    retry = _Named(RetryPolicy)
+    timeout = _Named(TimeoutManager)
+    deadline = _Named(Deadline)
+    bulkhead = _Named(Bulkhead)
+    fallback = _Named(FallbackHandler)
+    rate_limiter = _Named(RateLimit)
+    load_shedder = _Named(BasicLoadShedder)
+    backpressure = _Named(BackpressureManager)
+    adaptive_concurrency = _Named(AdaptiveConcurrencyLimiter)
+
+    def __init__(
+        self,
+        name: str,
+        patterns: Sequence[AnyPattern] = (),
+        *,
+        mode: Mode = "enforce",
+        classify: Classifier = EVERY_EXCEPTION,
+        idempotent: bool | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self.clock: Clock = clock or SYSTEM_CLOCK
+        self.used_by_admit = False
+        self.set(patterns, Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent))
+
+    def set(self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1) -> None:
+        """Put other patterns under the name with one assignment; calls under way keep those they started with."""
+        for pattern in patterns:
+            if pattern.policy is None:
+                pattern.policy = self.name
+        self.snapshot = Snapshot(patterns, context, self.clock, generation)
+
+    @property
+    def patterns(self) -> tuple[AnyPattern, ...]:
+        """The pattern instances, outermost first."""
+        return self.snapshot.patterns
+
+    @property
+    def mode(self) -> Mode:
+        """How the policy's guards act where they say nothing themselves."""
+        return self.snapshot.context.mode
+
+    @property
+    def generation(self) -> int:
+        """The document under which the policy last changed."""
+        return self.snapshot.generation
+
+    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `func` under the policy; a plain function runs in a worker thread."""
+        call = Call(callables.awaitable(func), args, kwargs, ANYONE)
+        return await self.snapshot.run(call)  # type: ignore[return-value]  # a handler passes on what func gives
+
+    def bind(self, *, key: str | None = None, priority: str = "normal", arrived: float | None = None) -> BoundPolicy:
+        """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
+
+        `arrived` is in seconds of the monotonic clock.
+        """
+        return BoundPolicy(self, Caller(key, priority, arrived))
+
+    def admit(self) -> Admission:
+        """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
+        return self._admission(ANYONE)
+
+    def _admission(self, caller: Caller) -> Admission:
+        snapshot = self.snapshot
+        skipped = [p.key for p in snapshot.patterns if isinstance(p, (Repeat, Replace))]
+        if skipped and not self.used_by_admit:
+            raise TypeError(
+                f"policy {self.name!r} has {' and '.join(skipped)}, which admit() cannot apply to a block: "
+                f"use 'await policy.call(func, ...)' or decorate the function"
+            )
+        self.used_by_admit = True
+        return Admission(snapshot, caller, self.clock)
+
+    def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
+        """Decorate an async function; every call runs under what the policy is by then."""
+        callables.require_async(func, f"policy {self.name!r}")
+
+        @functools.wraps(func)
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self.snapshot.run(Call(func, args, kwargs, ANYONE))  # type: ignore[return-value]
+
+        return wrapper
+
+    def status(self) -> dict[str, object]:
+        """Return name, mode, generation and the live state of every pattern, fit for JSON."""
+        mode = self.mode
+        return {
+            "name": self.name,
+            "mode": mode if isinstance(mode, str) else {"enforce": mode.enforce},
+            "generation": self.generation,
+            "patterns": {pattern.key: pattern.status() for pattern in self.patterns},
+        }
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.name!r}: {' → '.join(p.key for p in self.patterns) or 'no patterns'}>"
+
+
+class BoundPolicy:
+    """A policy as one caller sees it; cheap to make for every request."""
+
+    __slots__ = ("caller", "policy")
+
+    def __init__(self, policy: Policy, caller: Caller) -> None:
+        self.policy = policy
+        self.caller = caller
+
+    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `func` under the policy for this caller."""
+        call = Call(callables.awaitable(func), args, kwargs, self.caller)
+        return await self.policy.snapshot.run(call)  # type: ignore[return-value]
+
+    def admit(self) -> Admission:
+        """Enter the policy's guards and bounds around a block for this caller.
+
+        Raises TypeError where the policy has retry or fallback, which cannot run a block again or in its place.
+        """
+        return self.policy._admission(self.caller)

@@ -1,0 +1,82 @@
+"""From a specification to live patterns: built aside first, put in place by plain calls that cannot fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aioresilience.clock import Clock
+from aioresilience.config import PolicySpec
+from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy import Policy, attempt_timeout
+
+Shared = dict[tuple[str, str], AnyPattern]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """One policy as it will be: `put` is all that happens at the swap."""
+
+    policy: Policy
+    spec: PolicySpec
+    patterns: tuple[AnyPattern, ...]
+    retuned: tuple[tuple[AnyPattern, PatternConfig], ...]
+
+    def put(self, generation: int) -> None:
+        """Retune the kept patterns, then let the next call see the new list."""
+        for pattern, config in self.retuned:
+            if pattern.config != config:
+                pattern.retune(config)
+        self.policy.set(self.patterns, context_of(self.spec), generation)
+
+
+class Builder:
+    """Makes pattern instances, the shared ones once."""
+
+    def __init__(self, patterns: tuple[type[AnyPattern], ...], clock: Clock) -> None:
+        self._kinds = {kind.key: kind for kind in patterns}
+        self._clock = clock
+        self.shared: Shared = {}
+
+    def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
+        """Build a policy of that name from nothing."""
+        policy = Policy(name, clock=self._clock)
+        self.rebuild(policy, None, spec).put(generation)
+        return policy
+
+    def rebuild(self, policy: Policy, old: PolicySpec | None, new: PolicySpec) -> Rebuilt:
+        """Prepare the policy under `new`: what stays keeps its instance, the rest is built here and used later."""
+        kept = {p.key: p for p in policy.patterns} if old is not None else {}
+        patterns: list[AnyPattern] = []
+        retuned: list[tuple[AnyPattern, PatternConfig]] = []
+        for key, config in new.patterns:
+            bare = without_mode(config)
+            same = old is not None and old.shared.get(key) == new.shared.get(key)
+            pattern = kept.get(key) if same else None
+            if pattern is None:
+                pattern = self._make(policy.name, key, bare, new.shared)
+            retuned.append((pattern, bare))
+            patterns.append(pattern)
+        return Rebuilt(policy, new, tuple(patterns), tuple(retuned))
+
+    def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
+        if key not in shared:
+            return self._kinds[key](name=policy, config=config, clock=self._clock)
+        place = (key, shared[key])
+        pattern = self.shared.get(place)
+        if pattern is None:
+            pattern = self.shared[place] = self._kinds[key](name=shared[key], config=config, clock=self._clock)
+            pattern.policy = f"shared:{shared[key]}"
+        return pattern
+
+
+def without_mode(config: PatternConfig) -> PatternConfig:
+    """Return the config as the instance gets it; the mode is the policy's own, since instances may be shared."""
+    return config if config.mode is None else config.model_copy(update={"mode": None})
+
+
+def context_of(spec: PolicySpec) -> Context:
+    """Return what the policy's layers know of it."""
+    modes = {key: config.mode for key, config in spec.patterns if config.mode is not None}
+    timeout = attempt_timeout([config for _, config in spec.patterns])
+    return Context(spec.name, spec.classify, spec.mode, timeout, spec.idempotent, modes)

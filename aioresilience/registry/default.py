@@ -1,0 +1,65 @@
+"""The default registry of a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from aioresilience.clock import Clock
+from aioresilience.pattern import AnyPattern
+from aioresilience.policy import BUILTIN
+from aioresilience.registry.loading import PREFIX
+from aioresilience.registry.names import declared_names
+from aioresilience.registry.registry import Registry
+
+_lock = threading.Lock()
+_default: Registry | None = None
+
+
+def configure(
+    path: str | Path | Sequence[str | Path] | None = None,
+    *,
+    watch: bool | None = None,
+    environment: str | None = None,
+    callables: Mapping[str, Callable[..., object]] | None = None,
+    patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Registry:
+    """Set the default registry, from files or else from AIORESILIENCE_* variables, and return it.
+
+    Raises ConfigError for a bad document, and UnknownPolicyError for a `@resilient` name known by now that the
+    document lacks; the default registry then stays as it was. `watch` applies changes of the files by itself; unset,
+    AIORESILIENCE_WATCH decides.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None:
+        registry = Registry.from_env(
+            environ=environ, environment=environment, callables=callables, patterns=patterns, clock=clock
+        )
+    else:
+        registry = Registry.from_file(
+            path, environment=environment, callables=callables, patterns=patterns, clock=clock, environ=environ
+        )
+    for name in sorted(declared_names(registry, default=True)):
+        registry.get(name)
+    _install(registry)
+    if watch if watch is not None else environ.get(PREFIX + "WATCH", "").lower() in ("1", "true"):
+        registry.start_watching()
+    return registry
+
+
+def _install(registry: Registry) -> None:
+    global _default
+    with _lock:
+        before, _default = _default, registry
+    if before is not None:
+        before.stop_watching()
+
+
+def get_registry() -> Registry:
+    """Return the default registry; the first use without `configure` reads AIORESILIENCE_CONFIG."""
+    registry = _default
+    return configure() if registry is None else registry

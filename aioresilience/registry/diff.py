@@ -1,0 +1,82 @@
+"""The differences between two documents, each with what becomes of live state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aioresilience.config import Document, PolicySpec
+from aioresilience.pattern import PatternConfig
+from aioresilience.registry.results import Change
+
+NEXT_CALL = "from the next call on"
+EFFECTS = {
+    ("circuit_breaker", "recovery_timeout"): "an open breaker stays open from its own opened-at, with the new wait",
+    ("circuit_breaker", "half_open_max_calls"): "probes left = new − issued, never below 0",
+    ("circuit_breaker", "window"): "the newest samples are kept; count ↔ time starts a new window",
+    ("bulkhead", "max_concurrent"): "a shrink is a debt paid by releases, growth wakes waiters at once",
+    ("bulkhead", "timeout"): "waiters keep their own deadline",
+    ("rate_limiter", "rate"): "the spent share is kept, rescaled to the new rate",
+    ("rate_limiter", "burst"): "the spent share is kept",
+    ("rate_limiter", "algorithm"): "new state, charged with the old spent share",
+    ("rate_limiter", "scope"): "new state, charged with the old spent share",
+    ("rate_limiter", "backend"): "new state, charged with the old spent share",
+    ("adaptive_concurrency", "*"): "the estimate is kept, clamped to the new bounds",
+    ("circuit_breaker", "*"): "at the next evaluation; stored outcomes keep their class",
+}
+
+
+def effect_of(pattern: str, name: str) -> str:
+    """Say what a change of that field does to live state."""
+    return EFFECTS.get((pattern, name)) or EFFECTS.get((pattern, "*")) or NEXT_CALL
+
+
+def differences(old: Document, new: Document) -> tuple[Change, ...]:
+    """Return every change, policies in alphabetical order."""
+    return tuple(_differences(old, new))
+
+
+def _differences(old: Document, new: Document) -> Iterator[Change]:
+    for name in sorted(old.policies.keys() | new.policies.keys()):
+        before, after = old.policies.get(name), new.policies.get(name)
+        if before is None:
+            yield Change(name, "added")
+        elif after is None:
+            yield Change(name, "removed", effect="processes that use it go on with it" if _keeps(new) else "")
+        elif before is not after and before != after:
+            yield from _policy_changes(name, before, after)
+
+
+def _keeps(document: Document) -> bool:
+    return document.settings.on_removed == "keep"
+
+
+def _policy_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
+    before, after = dict(old.patterns), dict(new.patterns)
+    for key in [*before, *(key for key in after if key not in before)]:
+        if key not in after:
+            yield Change(name, "changed", key, "present", "absent", "its state is gone")
+        elif key not in before:
+            yield Change(name, "changed", key, "absent", "present", "starts with new state")
+        else:
+            yield from _field_changes(name, key, before[key], after[key])
+    yield from _settings_changes(name, old, new)
+
+
+def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) -> Iterator[Change]:
+    if old == new:
+        return
+    for field in type(new).model_fields:
+        before, after = getattr(old, field), getattr(new, field)
+        if before != after:
+            yield Change(name, "changed", f"{key}.{field}", before, after, effect_of(key, field))
+
+
+def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
+    for field in ("mode", "idempotent", "classify", "shared", "about"):
+        before, after = getattr(old, field), getattr(new, field)
+        if before != after:
+            effect = "new state" if field == "shared" else NEXT_CALL
+            yield Change(name, "changed", "use" if field == "shared" else field, before, after, effect)
+    orders = [key for key, _ in old.patterns], [key for key, _ in new.patterns]
+    if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
+        yield Change(name, "changed", "order", ", ".join(orders[0]), ", ".join(orders[1]), NEXT_CALL)

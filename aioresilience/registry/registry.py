@@ -1,0 +1,272 @@
+"""The registry: owns the policies of one document, builds aside, swaps once."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from aioresilience.clock import SYSTEM_CLOCK, Clock
+from aioresilience.config import AnySource, ConfigError, Document, MappingSource, PolicySpec, TextSource, json_schema
+from aioresilience.events import EventEmitter
+from aioresilience.exceptions import UnknownPolicyError
+from aioresilience.pattern import AnyPattern
+from aioresilience.policy import BUILTIN, Policy
+from aioresilience.registry import reporting
+from aioresilience.registry.building import Builder
+from aioresilience.registry.diff import differences
+from aioresilience.registry.ledger import Ledger
+from aioresilience.registry.loading import PREFIX, Loader
+from aioresilience.registry.results import Plan, ReloadResult
+from aioresilience.registry.sources import Given, absolute, file_sources, given_source
+from aioresilience.registry.transaction import Transaction
+from aioresilience.registry.watch import Watcher, Watching
+
+Callables = Mapping[str, Callable[..., object]]
+
+
+class Registry:
+    """Policies by name, from one document, kept current by reloads that are all or nothing.
+
+    Raises `ConfigError` with every diagnostic when the document is wrong; safe from any thread and loop.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[AnySource],
+        *,
+        callables: Callables | None = None,
+        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+        clock: Clock | None = None,
+        environment: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.clock: Clock = clock or SYSTEM_CLOCK
+        self.loader = Loader(
+            tuple(sources), patterns, self.clock, os.environ if environ is None else environ, environment,
+            dict(callables or {}),
+        )  # fmt: skip
+        self.events = EventEmitter("registry")
+        self.builder = Builder(patterns, self.clock)
+        self.ledger = self._start()
+        self.lock = threading.RLock()
+        self.policies: dict[str, Policy] = {}
+        self.specs: dict[str, PolicySpec] = {}
+        self._transaction = Transaction(self)
+        self._watcher = Watcher(self)
+
+    def _start(self) -> Ledger:
+        fallback = self.loader.fallback()
+        try:
+            document, on_fallback = self.loader.document(), False
+        except ConfigError as error:
+            if fallback is None:
+                raise
+            document, on_fallback = self.loader.document(fallback), True
+            reporting.started_on_fallback(self, error)
+        ledger = Ledger(document, applied_at=self.clock.wall(), on_fallback=on_fallback)
+        ledger.seen = () if on_fallback else document.files
+        reporting.findings(self, document)
+        return ledger
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path | Sequence[str | Path],
+        *,
+        environment: str | None = None,
+        callables: Callables | None = None,
+        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+        clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Registry:
+        """Build a registry from one file or several, low to high; `environment` picks an overlay."""
+        return cls(
+            file_sources(path), environment=environment, callables=callables, patterns=patterns, clock=clock,
+            environ=environ,
+        )  # fmt: skip
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        name: str = "<text>",
+        *,
+        environment: str | None = None,
+        callables: Callables | None = None,
+        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+        clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Registry:
+        """Build a registry from YAML text; `name` stands for the file in errors."""
+        return cls(
+            [TextSource(text, name)], environment=environment, callables=callables, patterns=patterns, clock=clock,
+            environ=environ,
+        )  # fmt: skip
+
+    @classmethod
+    def from_mapping(
+        cls,
+        mapping: Mapping[str, object],
+        *,
+        environment: str | None = None,
+        callables: Callables | None = None,
+        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+        clock: Clock | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Registry:
+        """Build a registry from a document that is a mapping already."""
+        return cls(
+            [MappingSource(mapping)], environment=environment, callables=callables, patterns=patterns, clock=clock,
+            environ=environ,
+        )  # fmt: skip
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        environ: Mapping[str, str] | None = None,
+        environment: str | None = None,
+        callables: Callables | None = None,
+        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
+        clock: Clock | None = None,
+    ) -> Registry:
+        """Build a registry from what AIORESILIENCE_CONFIG or AIORESILIENCE_CONFIG_INLINE names, else from variables."""
+        environ = os.environ if environ is None else environ
+        return cls(
+            env_sources(environ), environment=environment, callables=callables, patterns=patterns, clock=clock,
+            environ=environ,
+        )  # fmt: skip
+
+    @staticmethod
+    def json_schema(patterns: tuple[type[AnyPattern], ...] = BUILTIN) -> dict[str, object]:
+        """Return the JSON Schema (draft-07) of the file."""
+        return json_schema(patterns)
+
+    @property
+    def document(self) -> Document:
+        """The document in effect."""
+        return self.ledger.document
+
+    @property
+    def generation(self) -> int:
+        """How many documents have been applied."""
+        return self.ledger.generation
+
+    @property
+    def revision(self) -> str:
+        """The hash of the effective document."""
+        return self.ledger.document.revision
+
+    def get(self, name: str) -> Policy:
+        """Return the policy of that name, the same handle every time; UnknownPolicyError lists near names."""
+        return self.policies.get(name) or self._make(name)
+
+    __getitem__ = get
+
+    def _make(self, name: str) -> Policy:
+        with self.lock:
+            policy = self.policies.get(name)
+            if policy is None:
+                spec = self.spec_of(name, self.document)
+                if spec is None:
+                    raise self._unknown(name)
+                policy = self.builder.policy(spec, name, self.generation)
+                self.specs[name] = spec
+                self.policies[name] = policy
+            return policy
+
+    @staticmethod
+    def spec_of(name: str, document: Document) -> PolicySpec | None:
+        """Return what `document` means by the name, None where it knows none."""
+        found = document.policies.get(name)
+        if found is None and document.settings.on_unknown_policy == "default":
+            return document.default
+        return found
+
+    def _unknown(self, name: str) -> UnknownPolicyError:
+        near = difflib.get_close_matches(str(name), self.document.policies, 3, 0.5)
+        known = f"known: {', '.join(sorted(self)) or 'none'}"
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else known
+        return UnknownPolicyError(f"no policy is named {name!r}; {hint}", policy=str(name), near=near)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.document.policies
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.document.policies)
+
+    def __len__(self) -> int:
+        return len(self.document.policies)
+
+    def register(self, name: str, func: Callable[..., object]) -> None:
+        """Name a callable that later reloads may use."""
+        if not callable(func):
+            raise TypeError(f"{name!r} must be a function, got {type(func).__name__}")
+        self.loader.callables[name] = func
+
+    def verify(self) -> None:
+        """Raise where code names policies that do not exist, or exception paths never resolved to a class."""
+        reporting.verify(self)
+
+    def reload(self, *, expected_revision: str | None = None, trigger: str = "api") -> ReloadResult:
+        """Read the sources anew and apply them, all or nothing; blocks. RevisionConflictError if another came first."""
+        return self._transaction.reload(trigger, expected_revision)
+
+    async def areload(self, *, expected_revision: str | None = None) -> ReloadResult:
+        """Reload in a worker thread, for coroutines."""
+        return await asyncio.to_thread(self.reload, expected_revision=expected_revision)
+
+    def apply(self, source: Given, *, expected_revision: str | None = None) -> ReloadResult:
+        """Apply another document: a str is YAML text, a Path a file, a mapping a document; blocks.
+
+        It stays until the registry's own files differ from what was last read of them.
+        """
+        return self._transaction.apply([given_source(source)], expected_revision)
+
+    async def aapply(self, source: Given, *, expected_revision: str | None = None) -> ReloadResult:
+        """Apply another document in a worker thread, for coroutines."""
+        return await asyncio.to_thread(self.apply, source, expected_revision=expected_revision)
+
+    def plan(self, source: Given | None = None) -> Plan:
+        """Return what applying `source`, or the files as they are now, would change; change nothing."""
+        document = self.loader.document(None if source is None else [given_source(source)])
+        return Plan(differences(self.document, document), document.revision, document.findings)
+
+    def rollback(self, steps: int = 1) -> ReloadResult:
+        """Apply the document of `steps` applications ago; it stays until the files change again."""
+        return self._transaction.rollback(steps)
+
+    async def arollback(self, steps: int = 1) -> ReloadResult:
+        """Roll back in a worker thread, for coroutines."""
+        return await asyncio.to_thread(self.rollback, steps)
+
+    def start_watching(self) -> None:
+        """Apply changes of the files from now on, by a daemon thread; harmless when it watches already."""
+        self._watcher.start()
+
+    def stop_watching(self) -> None:
+        """Stop watching; returns when the thread has ended."""
+        self._watcher.stop()
+
+    def watching(self) -> Watching:
+        """Watch inside an `async with` block."""
+        return Watching(self._watcher)
+
+    def status(self) -> dict[str, object]:
+        """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
+        return reporting.status(self, self._watcher)
+
+    def source_names(self) -> list[str]:
+        """Return the sources as people know them, files by absolute path."""
+        return [absolute(source) for source in self.loader.sources]
+
+
+def env_sources(environ: Mapping[str, str]) -> tuple[AnySource, ...]:
+    """Return the sources that variables name; none at all means that variables define the policies."""
+    inline = environ.get(PREFIX + "CONFIG_INLINE")
+    paths = [path for path in environ.get(PREFIX + "CONFIG", "").split(os.pathsep) if path]
+    return (*file_sources(paths), *([TextSource(inline, PREFIX + "CONFIG_INLINE")] if inline else []))

@@ -1,0 +1,128 @@
+"""Bounds in time: deadlines that nested calls inherit, and the timers that cut a call short.
+
+The rules of `Scope` are those of `asyncio.timeout` (CPython 3.11): a cancel from outside is never swallowed, and only
+the cancel that the scope asked for itself is turned into a timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
+
+from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
+
+STALL_SECONDS = 0.05
+STALL_SHARE = 0.1
+STALL_GRACE = 0.02
+
+_current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
+
+
+class Scope:
+    """A bound on what runs inside it, on one task.
+
+    `when` is a monotonic instant. `expired` is set before the task is cancelled, so that guards inside can tell our
+    cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
+    """
+
+    __slots__ = (
+        "_cancelling", "_clock", "_duration", "_on_stall", "_parent", "_task", "_timer", "_token",
+        "deadline", "expired", "is_deadline", "stalled", "when",
+    )  # fmt: skip
+
+    def __init__(
+        self, when: float, duration: float, *, clock: Clock, is_deadline: bool = False,
+        on_stall: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.when = when
+        self.is_deadline = is_deadline
+        self.expired = False
+        self.stalled = False
+        self._duration = duration
+        self._clock = clock
+        self._on_stall = on_stall
+
+    def enter(self) -> None:
+        """Start the timer on the running task; must run on the task that will `leave`."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
+        self._task = task
+        self._cancelling = task.cancelling()
+        parent = self._parent = _current.get()
+        inherited = None if parent is None else parent.deadline
+        self.deadline = _nearer(self.when, inherited) if self.is_deadline else inherited
+        self._token: Token[Scope | None] = _current.set(self)
+        self._timer: Timer = self._clock.call_at(task.get_loop(), self.when, self._fire)
+
+    def leave(self, error: BaseException | None) -> bool:
+        """Stop the timer; return whether `error` is the cancel that this scope asked for."""
+        self._timer.cancel()
+        with contextlib.suppress(ValueError):  # left in another context, as an async generator's clean-up may be
+            _current.reset(self._token)
+        task = self._task
+        del self._task, self._timer  # a background task that inherited this scope must not pin this one
+        if not self.expired:
+            return False
+        self.expired = False
+        return task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
+
+    def _fire(self) -> None:
+        """Cut the work, unless the timer is so late that the loop must have stood still: then grant it a moment."""
+        now = self._clock.monotonic()
+        late = now - self.when
+        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * self._duration):
+            self.stalled = True
+            self._timer = self._clock.call_at(self._task.get_loop(), now + STALL_GRACE, self._fire)
+            if self._on_stall is not None:
+                self._on_stall(late)
+            return
+        self.expired = True
+        self._task.cancel()
+
+
+def _nearer(when: float, other: float | None) -> float:
+    return when if other is None else min(when, other)
+
+
+def cut_by() -> Scope | None:
+    """Return the innermost scope around this code that has expired, None if none has."""
+    scope = _current.get()
+    while scope is not None and not scope.expired:
+        scope = scope._parent
+    return scope
+
+
+def current_deadline() -> float | None:
+    """Return the nearest deadline around this code as an instant of the monotonic clock, None without one.
+
+    Subtract the clock's `monotonic()` to get the seconds left, for a header that forwards them.
+    """
+    scope = _current.get()
+    return None if scope is None else scope.deadline
+
+
+@contextlib.contextmanager
+def detached_deadline() -> Iterator[None]:
+    """Run work that must outlive the caller, such as a background task, without the caller's deadline."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+async def sleep(delay: float, clock: Clock = SYSTEM_CLOCK) -> None:
+    """Wait `delay` seconds of `clock`; cancelling leaves no timer behind."""
+    if delay <= 0:
+        await asyncio.sleep(0)
+        return
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    timer = clock.call_at(loop, clock.monotonic() + delay, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        timer.cancel()

@@ -1,0 +1,42 @@
+"""What every test is held to: it leaves no task and no thread behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# The one thread that the library keeps: handlers of events for which there is no loop run on it.
+KEPT_THREADS = ("aioresilience-events",)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test whose loops close with tasks pending, or whose threads go on for a second after it."""
+    tasks: list[str] = []
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def note_and_cancel_all(loop: asyncio.AbstractEventLoop) -> Any:
+        tasks.extend(repr(task) for task in asyncio.all_tasks(loop))
+        return cancel_all(loop)
+
+    # Every Runner, pytest-asyncio's too, ends by cancelling what is left.
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel_all)
+    before = set(threading.enumerate())
+    yield
+    threads = _threads_after_a_second(before)
+    if tasks or threads:
+        pytest.fail("left behind: " + "; ".join([*tasks, *threads]), pytrace=False)
+
+
+def _threads_after_a_second(before: set[threading.Thread]) -> list[str]:
+    deadline = time.monotonic() + 1
+    for thread in set(threading.enumerate()) - before:
+        if not thread.name.startswith(KEPT_THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
+    left = set(threading.enumerate()) - before
+    return [repr(thread) for thread in left if not thread.name.startswith(KEPT_THREADS)]
