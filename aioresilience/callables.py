@@ -37,7 +37,7 @@ class Worker:
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._state = "waiting"
 
     def run(self) -> object:
@@ -60,7 +60,7 @@ class Worker:
                 self._state = "abandoned"
             return self._state == "running"
 
-    def when_done(self, callback: Callable[[], None]) -> None:
+    def when_done(self, callback: Callable[[], object]) -> None:
         """Call back from the thread at its end, at once if it has ended."""
         with self._lock:
             if self._state == "running":
@@ -93,7 +93,8 @@ def is_coroutine_callable(func: Callable[..., object]) -> bool:
         func = func.func
     if inspect.iscoroutinefunction(func) or getattr(func, "_is_coroutine", None) is not None:
         return True
-    return not inspect.isroutine(func) and inspect.iscoroutinefunction(type(func).__call__)
+    call = getattr(type(func), "__call__", None)  # noqa: B004  # what it is, not whether it is there
+    return not inspect.isroutine(func) and inspect.iscoroutinefunction(call)
 
 
 def in_worker(func: Callable[..., object]) -> Callable[..., Awaitable[object]]:
@@ -130,7 +131,7 @@ def as_function(awaitable_or_func: Awaitable[T] | Callable[..., Awaitable[T]]) -
     An awaitable that is never called is closed if it is a coroutine, so that it warns of nothing.
     """
     if not inspect.isawaitable(awaitable_or_func):
-        return awaitable_or_func  # type: ignore[return-value]  # told apart at run time
+        return awaitable_or_func
 
     async def once() -> T:
         return await awaitable_or_func
@@ -142,7 +143,7 @@ def require_async(func: Callable[..., object], decorator: str) -> None:
     """Refuse what a decorator cannot guard: plain functions and async generator functions."""
     if inspect.isasyncgenfunction(func):
         raise TypeError(_generator_refused(func))
-    if not callable(func) or not is_coroutine_callable(func):
+    if not is_coroutine_callable(func):
         raise TypeError(
             f"{decorator} can only be applied to async functions, and {name_of(func)} is not one: "
             f"make it 'async def', or pass it to call(), which runs plain functions in a worker thread"

@@ -35,7 +35,7 @@ def _number_refusing_bool(value: object) -> object:
 
 
 def _seconds(value: object) -> object:
-    return units.seconds(value)
+    return units.seconds(value) if isinstance(value, (int, float, str)) else value
 
 
 def _fraction(value: object) -> object:

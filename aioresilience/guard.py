@@ -86,8 +86,12 @@ class Guard(Pattern[ConfigT]):
                 if handler is not None and reason is not None:
                     await self.hand_over(reason, error, str(error), **self.failure_details())
                 raise
-            outcome = SUCCESS if judge_result is None else judge_result(result)
-            counts.settle(outcome)
+            if judge_result is None:
+                outcome = SUCCESS
+                counts.succeeded += 1
+            else:
+                outcome = judge_result(result)
+                counts.settle(outcome)
             settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(_moment(outcome))

@@ -1,13 +1,14 @@
-"""The files that come with the library: the ready-made policies and the JSON Schema."""
+"""The files that come with the library: the ready-made policies, the JSON Schema, what the demo runs under."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["policies", "schemas"]
+Kind: TypeAlias = Literal["policies", "schemas", "demo"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_STANDS_AT = {"demo": "examples/demo"}
 
 
 def folder(kind: Kind) -> Path:
@@ -42,4 +43,4 @@ def resource(kind: Kind, name: str) -> Path:
 
 def _places(kind: Kind) -> tuple[Path, Path]:
     # A wheel's own copy first: beside an installed package, `policies` may be somebody else's.
-    return _PACKAGE / "_data" / kind, _PACKAGE.parent / kind
+    return _PACKAGE / "_data" / kind, _PACKAGE.parent / _STANDS_AT.get(kind, kind)

@@ -38,6 +38,7 @@ class Scope:
     ) -> None:  # fmt: skip
         self.when = when
         self.is_deadline = is_deadline
+        self.deadline: float | None = None
         self.expired = False
         self.stalled = False
         self._duration = duration
@@ -121,8 +122,13 @@ async def sleep(delay: float, clock: Clock = SYSTEM_CLOCK) -> None:
         return
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    timer = clock.call_at(loop, clock.monotonic() + delay, lambda: future.done() or future.set_result(None))
+    timer = clock.call_at(loop, clock.monotonic() + delay, lambda: _wake(future))
     try:
         await future
     finally:
         timer.cancel()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -6,7 +6,14 @@ import asyncio
 import heapq
 import itertools
 import threading
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+
+from aioresilience.events import EventType, ResilienceEvent, global_bus
+from aioresilience.policy import bypass
+from aioresilience.registry import Registry, get_registry
+
+__all__ = ["EventLog", "VirtualClock", "VirtualTimer", "bypass", "override"]
 
 
 class VirtualTimer:
@@ -102,3 +109,54 @@ class VirtualClock:
 async def _settle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+class EventLog:
+    """Collects events while it is open: `with EventLog() as log: ...`.
+
+    Events arrive on the loop's next turns: `await log.wait_for("state_change")` waits for one.
+    """
+
+    def __init__(self, event_type: EventType | int | str = "*") -> None:
+        self.events: list[ResilienceEvent] = []
+        self._event_type = event_type
+        self._arrived = asyncio.Event()
+
+    def __enter__(self) -> EventLog:
+        global_bus.add_handler(self._event_type, self._note)
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        global_bus.remove_handler(self._event_type, self._note)
+
+    def _note(self, event: ResilienceEvent) -> None:
+        self.events.append(event)
+        self._arrived.set()
+
+    def of(self, name: str) -> list[ResilienceEvent]:
+        """Return the events of that type so far."""
+        return [event for event in self.events if event.to_dict()["event_type"] == name]
+
+    async def wait_for(self, name: str, count: int = 1, timeout: float = 5.0) -> list[ResilienceEvent]:
+        """Wait until `count` events of that type are there, at most `timeout` real seconds; return them."""
+        async with asyncio.timeout(timeout):
+            while len(found := self.of(name)) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return found
+
+
+@contextlib.contextmanager
+def override(name: str, *, registry: Registry | None = None, **fields: object) -> Iterator[None]:
+    """Lay fields over one policy for a test: `override("payments", timeout="50ms", retry=None)`.
+
+    Raises ConfigError where the policy with them is wrong; the policy is as before afterwards.
+    """
+    registry = registry or get_registry()
+    if name not in registry:
+        registry.get(name)  # raises UnknownPolicyError with near names
+    registry.patch(name, fields)
+    try:
+        yield
+    finally:
+        registry.patch(name, None)

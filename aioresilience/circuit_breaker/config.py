@@ -21,7 +21,7 @@ class LastCalls:
 
     def __post_init__(self) -> None:
         """Refuse a window that holds nothing."""
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+        if type(self.count) is not int or self.count < 1:
             raise ValueError(f"a window holds 1 call or more, not {self.count!r}")
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def _read_window(value: object) -> object:
     if isinstance(value, str):
         return LastSeconds(units.parse_duration(value))
     if isinstance(value, float):
-        raise ValueError(f"{value!r} may mean calls or seconds; write a whole number of calls, or a duration as in '30s'")
+        raise ValueError(f"{value!r} can be calls or seconds: write a whole number of calls or a duration, as in '30s'")
     return value
 
 
@@ -106,7 +106,7 @@ class CircuitConfig(PatternConfig):
     )
     success_threshold: Count = Field(default=2, description="Successful probes that close the circuit.")
     timeout: PositiveSeconds | None = Field(
-        default=None, description="Longest time of one call, in seconds; what takes longer is cut and fails. Unset: none."
+        default=None, description="Longest time of one call, in seconds; what takes longer fails. Unset: no bound."
     )
     half_open_max_calls: Count = Field(default=1, description="Probes that may be under way at once.")
     failure_exceptions: ExceptionTypes | None = Field(
@@ -137,10 +137,10 @@ class CircuitConfig(PatternConfig):
         default=1.0, description="Growth of the recovery time each time that probing fails, a factor."
     )
     max_recovery_timeout: PositiveSeconds | None = Field(
-        default=None, description="Longest recovery time that growth leads to, in seconds; never below recovery_timeout."
+        default=None, description="Longest recovery time that growth leads to, in seconds, from recovery_timeout up."
     )
     recovery_jitter: Fraction = Field(
-        default=0.0, description="Share of the recovery time by which it is shortened at random, from none to all of it."
+        default=0.0, description="Share of the recovery time by which it is shortened at random, at most."
     )
 
     @classmethod

@@ -81,7 +81,9 @@ class CircuitMachine:
     def probe(self, now: float) -> object | None:
         """Admit a call that found no ticket, as a probe if it is time and there is a place."""
         with self.lock:
-            self._pass_time(now)
+            self._expire(now)
+            if self.state is OPEN and now >= self.probe_at:
+                self._turn(HALF_OPEN, "time to probe")
             if self.state is not HALF_OPEN:
                 return self.ticket
             if len(self.live) >= self.config.half_open_max_calls:
@@ -92,15 +94,14 @@ class CircuitMachine:
                 self._unheard = now
             return probe
 
-    def _pass_time(self, now: float) -> None:
-        """Do what only waits for its time: give up hung probes, re-open without results, begin to probe."""
+    def _expire(self, now: float) -> None:
+        """Give up hung probes; open again, as of then, if no probe has brought a result for as long."""
         patience = self.config.half_open_timeout
-        if self.state is HALF_OPEN and patience is not None:
-            self._give_up(now, patience)
-            if self._unheard is not None and now - self._unheard >= patience:
-                self._open(self._unheard + patience, "probes brought no result")
-        if self.state is OPEN and self.forced is None and now >= self.probe_at:
-            self._turn(HALF_OPEN, "time to probe")
+        if self.state is not HALF_OPEN or patience is None:
+            return
+        self._give_up(now, patience)
+        if self._unheard is not None and now - self._unheard >= patience:
+            self._open(self._unheard + patience, "probes brought no result")
 
     def _give_up(self, now: float, patience: float) -> None:
         while self.live:
@@ -144,21 +145,20 @@ class CircuitMachine:
             if self.live.pop(ticket, None) is not None and not started:
                 self._unheard = next(iter(self.live.values()), None)
 
-    def claim(self, now: float) -> object | None:
-        """Find a ticket for an outcome reported without one; a half-open circuit makes one if it must."""
+    def claim(self, now: float) -> object:
+        """Find a ticket for an outcome without one: while half-open, a probe given out by hand, else a new one."""
         with self.lock:
-            self._pass_time(now)
-            if self.state is not HALF_OPEN:
+            self._expire(now)
+            if self.ticket is not None:
                 return self.ticket
-            for probe in self.live:
-                if isinstance(probe, Probe) and probe.by_hand:
-                    return probe
-            probe = Probe()
-            self.live[probe] = now
+            by_hand = (probe for probe in self.live if isinstance(probe, Probe) and probe.by_hand)
+            probe = next(by_hand, None) or Probe()
+            if self.state is HALF_OPEN:
+                self.live.setdefault(probe, now)
             return probe
 
     def _return(self, ticket: object, now: float) -> bool:
-        self._pass_time(now)
+        self._expire(now)
         return self.live.pop(ticket, None) is not None
 
     def _succeed_probe(self) -> None:

@@ -95,7 +95,9 @@ class TimeWindow:
     what has been added since its oldest mark.
     """
 
-    __slots__ = ("_failures", "_last", "_marks", "_next", "_plain", "_run", "_slow", "calls", "plain", "seconds", "until")
+    __slots__ = (
+        "_failures", "_last", "_marks", "_next", "_plain", "_run", "_slow", "calls", "plain", "seconds", "until",
+    )  # fmt: skip
 
     def __init__(self, seconds: float, *, plain: bool = True, streak: int = 0) -> None:
         self.calls = self._failures = self._slow = 0
@@ -113,7 +115,7 @@ class TimeWindow:
         return self._run if self._last == self.calls else 0
 
     def tune(self, plain: bool) -> None:
-        """Say whether a success is but a number until the next mark: not where its duration matters, nor without a GIL."""
+        """Say whether a success before the next mark is but a number: not where its duration matters."""
         self._plain = plain and GIL
         self.until = self._next if self._plain else -math.inf
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
-NEEDED = ("typer", "rich")
+missing: str | None = None
+try:
+    from aioresilience.cli.app import app
+except ModuleNotFoundError as error:
+    if error.name not in ("typer", "rich"):
+        raise
+    missing = error.name
 
 
 def main() -> None:
     """Run the command line; says which extra is missing where typer or rich is not installed."""
-    try:
-        app = importlib.import_module("aioresilience.cli.app").app
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
-            raise
-        sys.stderr.write(f"aioresilience: {error.name} is not installed: pip install 'aioresilience[cli]'\n")
-        raise SystemExit(2) from error
+    if missing is not None:
+        sys.stderr.write(f"aioresilience: {missing} is not installed: pip install 'aioresilience[cli]'\n")
+        raise SystemExit(2)
     app()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import typer
@@ -76,7 +76,7 @@ def _origin(spec: PolicySpec, key: str, name: str) -> str:
     return str(spec.place(path)) if name in _given(spec, key) else "default"
 
 
-def _given(spec: PolicySpec, key: str) -> object:
+def _given(spec: PolicySpec, key: str) -> Container[object]:
     block = spec.tree.get(key)
     return block if isinstance(block, dict) else ()
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from aioresilience.config.checking import Checker
 from aioresilience.config.complaints import Spot, complain
 from aioresilience.config.diagnostics import suggest
-from aioresilience.config.document import ClassRule, Classify, PolicyFrame
+from aioresilience.config.document import Classify, ClassRule, PolicyFrame
 from aioresilience.config.inherit import Inheritance, patch_of
+from aioresilience.config.interpolate import Absent
 from aioresilience.config.layers import Layers, lay_pattern
-from aioresilience.config.places import Block, Path
+from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.report import Report, shown
 from aioresilience.config.spec import PolicySpec, Rules, SharedSpec
 from aioresilience.config.tree import locate
@@ -59,15 +61,15 @@ class Assembly:
         found = {}
         for (name, key), block in self._shared_blocks.items():
             path = ("shared", name, key)
-            place_of = lambda path=path: locate(self._document, path, key=True)  # noqa: E731
-            config = self._config(key, block, path, place_of)  # type: ignore[arg-type]
+            config = self._config(key, block, path, partial(locate, self._document, path, key=True))
             if config is not None:
                 found[name, key] = SharedSpec(name, key, config)
         return found
 
     def policies(self) -> dict[str, PolicySpec]:
         """Return every policy by its name."""
-        return {name: self._spec(name, block, ("policies", name)) for name, block in _blocks(self._document.get("policies"))}
+        blocks = _blocks(self._document.get("policies"))
+        return {name: self._spec(name, block, ("policies", name)) for name, block in blocks}
 
     def default(self) -> PolicySpec:
         """Return what the defaults alone give."""
@@ -107,7 +109,7 @@ class Assembly:
     ) -> PatternConfig | None:
         here = (*path, key)
         name = block.get("use")
-        if isinstance(name, str):
+        if isinstance(name, str) and not isinstance(name, Absent):
             used[key] = name
             return self._used(key, name, block, tree, here)
         if self._refused and self._is_refused(key, policy):
@@ -130,12 +132,12 @@ class Assembly:
     def _is_refused(self, key: str, policy: Block) -> bool:
         return any(id(layer.get(key)) in self._refused for _, layer in self._inheritance.layers(policy))
 
-    def _config(self, key: str, block: Block, path: Path, place_of: Callable[[], object]) -> PatternConfig | None:
+    def _config(self, key: str, block: Block, path: Path, place_of: Callable[[], Place]) -> PatternConfig | None:
         if id(block) in self._refused:
             return None
         checked = self._checker.pattern(key, block)
         if checked.errors:
-            spot = Spot(block, path, place_of(), self._vocabulary.types[key])  # type: ignore[arg-type]
+            spot = Spot(block, path, place_of(), self._vocabulary.types[key])
             complain(self._report, spot, checked.errors)
         if block.get("backend") is not None:
             self._backend(block, path)
@@ -144,10 +146,11 @@ class Assembly:
     def _backend(self, block: Block, path: Path) -> None:
         name, known = block["backend"], self._document.get("backends")
         known = known if isinstance(known, Block) else Block()
-        if isinstance(name, str) and known.get(name) is None:
+        if isinstance(name, str) and not isinstance(name, Absent) and known.get(name) is None:
             near = suggest(name, known)
             hint = f"did you mean '{near}'?" if near else "add it under backends"
-            self._report.add("AR304", block.value_place("backend"), f"unknown backend {shown(name)}", hint=hint, path=(*path, "backend"))
+            place = block.value_place("backend")
+            self._report.add("AR304", place, f"unknown backend {shown(name)}", hint=hint, path=(*path, "backend"))
 
     def _classify(self, classify: Classify) -> tuple[Rules, Classifier]:
         known = self._rules.get(id(classify))
@@ -160,6 +163,8 @@ class Assembly:
         self, wanted: Sequence[str] | None, keys: Sequence[str], policy: Block, tree: Block, path: Path
     ) -> Sequence[str]:
         order = self._vocabulary.order if wanted is None else wanted
+        if not self._patterns.issuperset(order):
+            return order
         missing = [key for key in keys if key not in order]
         for key in missing:
             if wanted is None:

@@ -17,7 +17,7 @@ from aioresilience.config.parsing import (
     SequenceEndEvent,
 )
 from aioresilience.config.places import LENGTH_BITS, LENGTH_MAX, MAX_DEPTH, SPAN_BITS, Block, Items, Node, Scalar
-from aioresilience.config.scalars import plain_scalar
+from aioresilience.config.scalars import is_string, plain_scalar
 
 MAX_ALIASES = 10_000
 MAX_ALIASED_NODES = 100_000
@@ -26,23 +26,6 @@ NODES_PER_BREATH = 400
 
 class Builder:
     """Builds the tree of one document from parser events."""
-
-    __slots__ = (
-        "_aliased",
-        "_aliases",
-        "_anchors",
-        "_breathe",
-        "_deepest",
-        "_findings",
-        "_keys",
-        "_known",
-        "_literals",
-        "_max_nodes",
-        "_next",
-        "_nodes",
-        "_pause",
-        "_source",
-    )
 
     def __init__(
         self, events: Callable[[], Event], findings: Findings, max_nodes: int, breathe: Callable[[], None]
@@ -77,6 +60,7 @@ class Builder:
             event = following()
             if type(event) is MappingEndEvent:
                 return block
+            start = event.start_mark.index
             key: str | None
             if (
                 type(event) is ScalarEvent
@@ -85,11 +69,12 @@ class Builder:
                 and event.anchor is event.tag is None
             ):
                 key = keys[event.value]
+                length = len(key)
                 if key in block:
                     self._findings.duplicate(event, block)
             else:
+                length = min(event.end_mark.index - start, LENGTH_MAX)
                 key = self._odd_key(event, block)
-            start = event.start_mark.index
             event = following()
             at = event.start_mark.index
             value: Node
@@ -100,16 +85,14 @@ class Builder:
                 and event.anchor is event.tag is None
             ):
                 value = known[event.value]
-                length = len(event.value)
-                self._nodes += 1
+                extent = len(event.value)
+                self._count(event)
             else:
                 value = self._node(event, depth, key)
-                length = event.end_mark.index - at
+                extent = min(event.end_mark.index - at, LENGTH_MAX)
             if key is not None:
                 block[key] = value
-                places[key] = (
-                    (start << SPAN_BITS) + (at << LENGTH_BITS) + (length if length < LENGTH_MAX else LENGTH_MAX)
-                )
+                places[key] = (start << LENGTH_BITS | length) << SPAN_BITS | at << LENGTH_BITS | extent
 
     def _items(self, depth: int) -> Items:
         items = Items(self._source)
@@ -121,14 +104,6 @@ class Builder:
             length = min(event.end_mark.index - start, LENGTH_MAX)
             items.append(self._node(event, depth, len(items)))
             items.places.append(start << LENGTH_BITS | length)
-
-    def _key(self, event: Event, block: Block) -> str | None:
-        """Return the key, or None for one that is no good, which is reported."""
-        if type(event) is ScalarEvent and not event.style and event.tag is None and event.anchor is None:
-            key = self._keys.get(event.value)
-            if key is not None and key not in block:
-                return key
-        return self._odd_key(event, block)
 
     def _odd_key(self, event: Event, block: Block) -> str | None:
         if not isinstance(event, ScalarEvent):
@@ -148,9 +123,9 @@ class Builder:
             return self._quoted(event)
         if event.value == "<<":
             self._findings.report("AR111", event, "merge keys are not used here", "name a template with 'extends'")
-        elif not _is_string(event.value):
+        elif not is_string(event.value):
             self._findings.no_string(event)
-        elif not self._findings.plain_template(event):
+        elif not self._findings.plain_template(event) and not self._findings.invisible(event, event.value):
             return self._keys.setdefault(event.value, event.value)
         return None
 
@@ -163,18 +138,9 @@ class Builder:
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
 
     def _node(self, event: Event, depth: int, step: str | int | None) -> Node:
-        self._nodes += 1
-        if self._nodes >= self._pause:
-            self._rest(event)
+        self._count(event)
         if type(event) is ScalarEvent and event.tag is None and event.anchor is None:
-            if event.style:
-                return self._quoted(event)
-            known = self._known
-            text = event.value
-            return known[text] if text in known else self._plain(event)
-        return self._odd_node(event, depth, step)
-
-    def _odd_node(self, event: Event, depth: int, step: str | int | None) -> Node:
+            return self._quoted(event) if event.style else self._plain(event)
         assert isinstance(event, NodeEvent)
         if isinstance(event, AliasEvent):
             return self._alias(event, depth)
@@ -228,13 +194,18 @@ class Builder:
             self._findings.report("AR116", event, message, hint)
 
     def _plain(self, event: ScalarEvent) -> Scalar:
-        if self._findings.plain_template(event):
+        text = event.value
+        if text in self._known:
+            return self._known[text]
+        if self._findings.plain_template(event) or self._findings.invisible(event, text[:1] + text[-1:]):
             return None
         try:
-            value = self._known[event.value] = plain_scalar(event.value)
+            value = plain_scalar(text)
         except ValueError as error:
             self._findings.report("AR121", event, str(error), "quote it if it is text")
             return None
+        if len(text) <= LENGTH_MAX:
+            self._known[text] = value
         return value
 
     def _quoted(self, event: ScalarEvent) -> str:
@@ -260,10 +231,3 @@ class Builder:
         if self._nodes > self._max_nodes:
             hint = "split the file with include, or raise AIORESILIENCE_MAX_BYTES"
             self._findings.stop("AR114", event, f"more than {self._max_nodes} values", hint)
-
-
-def _is_string(text: str) -> bool:
-    try:
-        return isinstance(plain_scalar(text), str)
-    except ValueError:
-        return False

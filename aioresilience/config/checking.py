@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from aioresilience.config.interpolate import Untyped
+from aioresilience.config.interpolate import Absent, Untyped
 from aioresilience.config.names import KnownNames, NameProblem
 from aioresilience.config.places import Block
 from aioresilience.config.scalars import plain_scalar
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.pattern import PatternConfig
 
+OF_EXCEPTIONS = ("AR306", "AR307")
 M = TypeVar("M", bound=BaseModel)
-NOTHING_OPAQUE: Collection[str] = frozenset()
+NONE: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,13 @@ class Checked(Generic[M]):
 class Checker:
     """Checks blocks, and remembers what came out by identity and by content."""
 
-    __slots__ = ("_by_content", "_by_identity", "_names", "_opaque", "_vocabulary")
+    __slots__ = ("_by_content", "_by_identity", "_names", "_nullable", "_opaque", "_vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, names: KnownNames) -> None:
         self._vocabulary = vocabulary
         self._names = names
         self._opaque = {key: vocabulary.opaque(key) for key in vocabulary.types}
+        self._nullable = {key: vocabulary.nullable(key) for key in vocabulary.types}
         self._by_identity: dict[tuple[str, int], tuple[Block, Checked[PatternConfig]]] = {}
         self._by_content: dict[tuple[str, str], Checked[BaseModel]] = {}
 
@@ -54,9 +56,9 @@ class Checker:
         known = self._by_content.get(content)
         if known is None:
             model = self._vocabulary.types[key]
-            given = without_nulls(block, self._opaque[key])
-            low = {name: value for name, value in model.file_defaults(given).items() if name not in block}
-            known = self._by_content[content] = self._check(model, {**low, **given})
+            given = without_nulls(block, self._opaque[key], self._nullable[key])
+            low = model.file_defaults(given)
+            known = self._by_content[content] = self._check(model, {**low, **given}, block)
         return cast("Checked[PatternConfig]", known)
 
     def part(self, model: type[M], block: Mapping[str, object]) -> Checked[M]:
@@ -64,12 +66,13 @@ class Checker:
         content = (model.__name__, repr(block))
         known = self._by_content.get(content)
         if known is None:
-            known = self._by_content[content] = self._check(model, without_nulls(block))
+            known = self._by_content[content] = self._check(model, without_nulls(block), block)
         return cast("Checked[M]", known)
 
-    def _check(self, model: type[M], given: Mapping[str, object]) -> Checked[M]:
+    def _check(self, model: type[M], given: Mapping[str, object], block: Mapping[str, object]) -> Checked[M]:
         value, errors = self._validate(model, given)
-        texts = [error["input"] for error in errors if isinstance(error["input"], Untyped)]
+        errors = tuple(error for error in errors if not _is_unknown(error, block))
+        texts = [text for error in errors for text in _untyped(error["input"])]
         if texts:
             given = cast("Mapping[str, object]", _typed(given, texts))
             value, errors = self._validate(model, given)
@@ -84,9 +87,43 @@ class Checker:
         try:
             return model.model_validate(dict(given), context=self._names), ()
         except ValidationError as error:
-            return None, tuple(error.errors(include_url=False))
+            return None, tuple(one for each in error.errors(include_url=False) for one in self._apart(each))
         except Exception as error:  # a validator that a strange value surprised
             return None, (ErrorDetails(type="value_error", loc=(), msg=str(error), input=given, ctx={"error": error}),)
+
+    def _apart(self, error: ErrorDetails) -> Iterator[ErrorDetails]:
+        """Give every name of a list a finding of its own."""
+        names, problem = error["input"], error.get("ctx", {}).get("error")
+        if not (isinstance(problem, NameProblem) and problem.code in OF_EXCEPTIONS and isinstance(names, list)):
+            yield error
+            return
+        for index, name in enumerate(names):
+            try:
+                self._names.exception(name)
+            except NameProblem as own:
+                yield ErrorDetails(
+                    type="value_error", loc=(*error["loc"], index), msg=str(own), input=name, ctx={"error": own}
+                )
+            except Exception:  # not even a name: the model says so once the names are right
+                continue
+
+
+def _is_unknown(error: ErrorDetails, block: object) -> bool:
+    """Tell whether what is missing was written, but cannot be known here."""
+    if error["type"] != "missing":
+        return False
+    for step in error["loc"]:
+        if isinstance(block, Mapping):
+            block = block.get(str(step))
+    return isinstance(block, Absent)
+
+
+def _untyped(node: object) -> Iterator[Untyped]:
+    if isinstance(node, Untyped):
+        yield node
+    elif isinstance(node, (dict, list, tuple)):
+        for below in node.values() if isinstance(node, dict) else node:
+            yield from _untyped(below)
 
 
 def _is_note(error: ErrorDetails) -> bool:
@@ -111,12 +148,17 @@ def _spelled(text: str) -> object:
     return text if value is None else value
 
 
-def without_nulls(block: Mapping[str, object], opaque: Collection[str] = NOTHING_OPAQUE) -> Mapping[str, object]:
-    """Leave out what is null, and thereby `as the library has it`; blocks of the user's own stay as they are."""
-    if not any(value is None or isinstance(value, dict) for value in block.values()):
+def without_nulls(
+    block: Mapping[str, object], opaque: Collection[str] = NONE, nullable: Collection[str] = NONE
+) -> Mapping[str, object]:
+    """Leave out what is null and may not be, so that it means what the library has.
+
+    A null stays where the field may be null by its own meaning, and in blocks that are the user's own.
+    """
+    if not any(value is None or isinstance(value, (dict, Absent)) for value in block.values()):
         return block
     return {
         key: without_nulls(value) if isinstance(value, dict) and key not in opaque else value
         for key, value in block.items()
-        if value is not None or key in opaque
+        if not isinstance(value, Absent) and (value is not None or key in opaque or key in nullable)
     }

@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from aioresilience.config import wording
 from aioresilience.config.diagnostics import hint_for_key
+from aioresilience.config.interpolate import is_short
 from aioresilience.config.places import Block, Node, Path, Place
 from aioresilience.config.report import Report, shown
-from aioresilience.config.shorthand import is_short
 from aioresilience.config.tree import child, locate, walk
 
 PARTIAL_MAY_LACK = ("missing", "value_error", "assertion_error")
@@ -95,7 +95,7 @@ def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) 
     value: Node = walk(spot.block, path) if path else spot.block
     place = locate(spot.block, path, key=on_key) if path else spot.place
     what = wording.describe(group, str(path[-1]) if on_key and path else value)
-    shown_path = path
+    shown_path = path[:-1] if on_key else path
     if path and isinstance(path[-1], str) and not on_key and is_short(locate(spot.block, path, key=True), place):
         shown_path = path[:-1]
     report.add(what.code, place, what.message, hint=what.hint, path=spot.path + shown_path, severity=what.severity)

@@ -1,4 +1,4 @@
-"""The model of the document: every part of a file but the pattern blocks, which their patterns' own configs describe."""
+"""The model of the document: all of a file but the pattern blocks, which their patterns' own configs describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class NotADate(ValueError):
 class Part(BaseModel):
     """A part of the document: frozen, strict, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
 def _date(value: object) -> object:
@@ -57,8 +59,10 @@ Codes = Annotated[
 ]
 """A status code or a range of them."""
 Text = Annotated[str, Field(min_length=1)]
+Dotted = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False)]
 """One name or a list of them."""
+Paths = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False)]
 
 
 class About(Part):
@@ -109,7 +113,7 @@ class PolicyFrame(Part):
         default="enforce",
         description="How the rejecting patterns act: enforce, observe (decide and report only), off, or a share.",
     )
-    order: Annotated[tuple[str, ...] | None, Field(strict=False)] = Field(
+    order: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
         default=None, description="Patterns from the outermost in; every pattern that the policy has must be named."
     )
 
@@ -173,7 +177,7 @@ class FileFrame(Part):
 
     version: Literal[1] = Field(description="Version of this language.")
     requires: str | None = Field(default=None, description="Releases of aioresilience that fit, such as >=0.3,<1.")
-    include: Annotated[tuple[Text, ...] | None, BeforeValidator(_listed), Field(strict=False)] = Field(
+    include: Paths | None = Field(
         default=(),
         description="Files below this one's folder, and packs such as pack:http-client; they lie under this file.",
     )

@@ -64,7 +64,7 @@ def _as_text(data: str | bytes, name: str) -> tuple[Source, list[Diagnostic]]:
     try:
         return Source(name, data.decode("utf-8").removeprefix(_BOM)), []
     except UnicodeDecodeError as error:
-        return _undecodable(data, name, error.start)
+        return _undecodable(data, name, error)
 
 
 def _wide_encoding(data: bytes) -> str | None:
@@ -82,12 +82,15 @@ def _wide_text(data: bytes, name: str, encoding: str) -> tuple[Source, list[Diag
     ]
 
 
-def _undecodable(data: bytes, name: str, start: int) -> tuple[Source, list[Diagnostic]]:
-    index = len(data[:start].decode("utf-8").removeprefix(_BOM))
+def _undecodable(data: bytes, name: str, error: UnicodeDecodeError) -> tuple[Source, list[Diagnostic]]:
+    index = len(data[: error.start].decode("utf-8").removeprefix(_BOM))
     source = Source(name, data.decode("utf-8", "replace").removeprefix(_BOM))
-    latin = bytes([data[start]]).decode("cp1252", "replace")
+    if error.reason == "unexpected end of data":
+        message, hint = "the file ends inside a character", "the file was cut off; write it again, as UTF-8"
+        return source, [diagnose("AR103", source.place(index), message, hint=hint)]
+    latin = data[error.start : error.start + 1].decode("cp1252", "replace")
     guess = f"; in Windows-1252 it would be '{latin}'" if latin.isalpha() else ""
-    message = f"the byte 0x{data[start]:02X} is not UTF-8{guess}"
+    message = f"the byte 0x{data[error.start]:02X} is not UTF-8{guess}"
     return source, [diagnose("AR103", source.place(index), message, hint="save the file as UTF-8")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 from typing import NoReturn
 
@@ -76,6 +77,16 @@ class Findings(list[Diagnostic]):
             self.report("AR110", event, f"the key {shown} is not a string", f'quote it: "{shown}"')
         else:
             self.report("AR110", event, "the key before this ':' is missing", "write the key")
+
+    def invisible(self, event: ScalarEvent, text: str) -> bool:
+        """Report a character of `text`, part of an unquoted scalar, that nobody sees; say whether there was one."""
+        for char in text:
+            if not char.isprintable():
+                name = unicodedata.name(char, "a control character").lower()
+                message = f"the character U+{ord(char):04X} ({name}) stands here unseen"
+                self.report("AR104", event, message, "replace it by a plain space, or delete it")
+                return True
+        return False
 
     def complex_key(self, event: Event) -> None:
         """Report a key that is a block, a list or an alias; most often it was meant as a template."""

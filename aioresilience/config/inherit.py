@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aioresilience.config.diagnostics import suggest
-from aioresilience.config.interpolate import copy
+from aioresilience.config.interpolate import Absent, copy
 from aioresilience.config.layers import Layers
 from aioresilience.config.places import Block, Items, Path, Place
 from aioresilience.config.report import Report, shown
@@ -33,7 +33,8 @@ class Inheritance:
         """Report the templates that a policy or template extends and that do not exist."""
         for name, place in _extended(block):
             if not isinstance(self._templates.get(name), Block):
-                report.add("AR301", place, f"unknown template {shown(name)}", hint=self._hint(name), path=(*path, "extends"))
+                message = f"unknown template {shown(name)}"
+                report.add("AR301", place, message, hint=self._hint(name), path=(*path, "extends"))
 
     def _hint(self, name: str) -> str:
         if name in packs_known():
@@ -45,10 +46,11 @@ class Inheritance:
         """Report every circle of templates once."""
         done: set[str] = set()
         for name in self._templates:
-            self._walk(name, [], done, report)
+            if name not in done:
+                self._walk(name, done, report)
 
-    def _walk(self, name: str, trail: list[str], done: set[str], report: Report) -> None:
-        stack = [(name, iter(_extended(self._template(name))))]
+    def _walk(self, name: str, done: set[str], report: Report) -> None:
+        stack = [(name, _extended(self._template(name)))]
         trail = [name]
         while stack:
             step = next(stack[-1][1], None)
@@ -59,7 +61,7 @@ class Inheritance:
                 self._circle([*trail[trail.index(step[0]) :], step[0]], step[1], report)
             elif step[0] not in done:
                 trail.append(step[0])
-                stack.append((step[0], iter(_extended(self._template(step[0])))))
+                stack.append((step[0], _extended(self._template(step[0]))))
 
     def _circle(self, steps: list[str], place: Place, report: Report) -> None:
         message = f"templates extend each other in a circle: {' -> '.join(steps)}"
@@ -79,7 +81,7 @@ class Inheritance:
         """Return the templates under a block, ancestors first, each once."""
         line: dict[str, None] = {}
         on_the_way: set[str] = set()
-        stack = [(None, iter(_extended(block)))]
+        stack: list[tuple[str | None, Iterator[tuple[str, Place]]]] = [(None, _extended(block))]
         while stack:
             name, steps = stack[-1]
             step = next(steps, None)
@@ -89,7 +91,7 @@ class Inheritance:
                     line[name] = None
             elif step[0] not in line and step[0] not in on_the_way:
                 on_the_way.add(step[0])
-                stack.append((step[0], iter(_extended(self._template(step[0])))))  # type: ignore[arg-type]
+                stack.append((step[0], _extended(self._template(step[0]))))
         return list(line)
 
     def effective(self, policy: Block) -> Block:
@@ -117,7 +119,7 @@ def has_no_defaults(policy: Block) -> bool:
 
 def _extended(block: Block) -> Iterator[tuple[str, Place]]:
     value = block.get("extends")
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Absent):
         yield value, block.value_place("extends")
     elif isinstance(value, Items):
         for index, name in enumerate(value):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from aioresilience.config.diagnostics import Severity
 from aioresilience.config.places import Block, Items, Node, Path, Place
 from aioresilience.config.report import Report
 
@@ -24,8 +26,13 @@ class Untyped(str):
         return f"Untyped({super().__repr__()})"
 
 
-class _Absent(Exception):
-    """The value cannot be known here; leave it out."""
+class Absent(str):
+    """A text that cannot be known here: it counts as left out, without being missed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Absent({super().__repr__()})"
 
 
 class Interpolation:
@@ -45,17 +52,11 @@ class Interpolation:
         """Return the document with every value filled in, but for `environments` and `x-…`."""
         filled = root
         for key in [key for key in root if key != "environments" and not key.startswith("x-")]:
-            value = self._guarded(root[key], root.value_place(key), (key,))
+            value = self.node(root[key], partial(root.value_place, key), (key,))
             if value is not root[key]:
                 filled = copy(root) if filled is root else filled
                 filled[key] = value
         return filled
-
-    def _guarded(self, node: Node, place: Place, path: Path) -> Node:
-        try:
-            return self.node(node, lambda: place, path)
-        except _Absent:
-            return None
 
     def node(self, node: Node, place: Callable[[], Place], path: Path) -> Node:
         """Return a node with its values filled in; the very same one where there is nothing to fill in."""
@@ -73,12 +74,8 @@ class Interpolation:
         for key, value in block.items():
             if not value or (type(value) is str and "$" not in value) or isinstance(value, (int, float)):
                 continue
-            try:
-                new = self.node(value, lambda key=key: block.value_place(key), (*path, key))  # type: ignore[misc]
-            except _Absent:
-                filled = copy(block) if filled is block else filled
-                del filled[key], filled.places[key]
-                continue
+            here = path if isinstance(value, str) and is_short(*block.pair(key)) else (*path, key)
+            new = self.node(value, partial(block.value_place, key), here)
             if new is not value:
                 filled = copy(block) if filled is block else filled
                 filled[key] = new
@@ -87,12 +84,10 @@ class Interpolation:
     def _items(self, items: Items, path: Path) -> Items:
         filled = Items(items.source)
         for index, value in enumerate(items):
-            try:
-                new = self.node(value, lambda index=index: items.value_place(index), (*path, index))  # type: ignore[misc]
-            except _Absent:
-                continue
-            filled.append(new)
-            filled.places.append(items.places[index])
+            new = self.node(value, partial(items.value_place, index), (*path, index))
+            if not isinstance(new, Absent):
+                filled.append(new)
+                filled.places.append(items.places[index])
         same = len(filled) == len(items) and all(a is b for a, b in zip(filled, items, strict=True))
         return items if same else filled
 
@@ -109,7 +104,7 @@ class Interpolation:
 
         result = _TOKEN.sub(fill, text)
         if missing:
-            raise _Absent
+            return Absent(text)
         if substituted and path[0] == "backends":
             self._report.secrets.update(one for one in substituted if len(one) >= _MIN_SECRET)
         return Untyped(result) if substituted else result
@@ -130,8 +125,9 @@ class Interpolation:
 
     def _unset(self, name: str, message: str, place: Place, path: Path) -> None:
         text = f"the environment variable {name} is not set" + (f": {message}" if message else "")
-        severity = "error" if self._in_service else "note"
-        self._report.add("AR308", place, text, hint=f"set it, or write ${{{name}:-default}}", path=path, severity=severity)
+        severity: Severity = "error" if self._in_service else "note"
+        hint = f"set it, or write ${{{name}:-default}}"
+        self._report.add("AR308", place, text, hint=hint, path=path, severity=severity)
 
 
 _FORMS: Final = "write ${NAME}, ${NAME:-default} or ${NAME:?message}; a plain dollar sign is $$"
@@ -151,6 +147,11 @@ def _pinpoint(place: Place, token: str) -> Place:
     if offset < 0:
         return place
     return replace(place, column=place.column + offset, length=len(token))
+
+
+def is_short(key: Place, value: Place) -> bool:
+    """Tell whether a field was written as a short form: its key and its value share one place in a file."""
+    return key == value and key.line > 0
 
 
 def copy(block: Block) -> Block:

@@ -55,7 +55,7 @@ def _lay(low: Block, high: Block, join_for: Callable[[str], Join]) -> Block:
         if key not in low:
             _put(merged, key, value, high)
         elif isinstance(below, Block) and isinstance(value, Block):
-            merged.put(key, join_for(key)(below, value), high.pair(key))
+            _put(merged, key, join_for(key)(below, value), high)
         else:
             key_place, value_place = high.pair(key)
             merged.put(key, value, (key_place, value_place.over(low.value_place(key))))

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
-from aioresilience.config.diagnostics import ConfigError, suggest
+from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
 from aioresilience.config.document import Backend, Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
@@ -26,6 +26,7 @@ from aioresilience.config.tree import from_plain, nest
 from aioresilience.config.variables import PREFIX, Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
+from aioresilience.pattern import AnyPattern
 
 BREATH: Final = 0.001
 NO_CALLABLES: Mapping[str, Callable[..., object]] = {}
@@ -49,7 +50,7 @@ class _Setting:
 def load(
     sources: AnySource | Sequence[AnySource],
     *,
-    patterns: Iterable[type[Any]],
+    patterns: Iterable[type[AnyPattern]],
     environ: Mapping[str, str] | None = None,
     environment: str | None = None,
     callables: Mapping[str, Callable[..., object]] | None = None,
@@ -139,12 +140,13 @@ class _Loading:
             revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
+            exception_names=names.pending,
         )  # fmt: skip
 
     def _error(self) -> ConfigError:
         return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
 
-    def _findings(self) -> tuple[Any, ...]:
+    def _findings(self) -> tuple[Diagnostic, ...]:
         return ConfigError(self._report.findings, secrets=self._report.secrets).diagnostics
 
     def _gather(
@@ -165,7 +167,7 @@ class _Loading:
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
-        stale = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
         variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
         for patch in variables.patches(merged):
             merged = self._laid(merged, patch)
@@ -198,14 +200,15 @@ class _Loading:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
         everywhere: list[Block] = []
-        listed = tree.get("overrides")
-        for index, one in enumerate(listed if isinstance(listed, Items) else ()):
+        given = tree.get("overrides")
+        listed = given if isinstance(given, Items) else Items()
+        for index, one in enumerate(listed):
             if not isinstance(one, Block) or not isinstance(one.get("set"), Block):
                 continue
             override = checker.part(Override, without(one, ("set",))).value
             if override is None:
                 continue
-            place = listed.value_place(index)  # type: ignore[union-attr]  # only items are enumerated
+            place = listed.value_place(index)
             spec = OverrideSpec(
                 override.policy, override.expires.timestamp(), override.reason, override.by,
                 override.expires.timestamp() > self._setting.now, place,
@@ -226,7 +229,8 @@ class _Loading:
         if not isinstance(known.get(spec.policy), Block):
             near = suggest(spec.policy, known)
             hint = f"did you mean '{near}'?" if near else "delete the override"
-            self._report.add("AR314", one.value_place("policy"), f"unknown policy {shown(spec.policy)}", hint=hint, path="overrides")
+            message = f"unknown policy {shown(spec.policy)}"
+            self._report.add("AR314", one.value_place("policy"), message, hint=hint, path="overrides")
             return tree
         if not spec.active:
             return tree

@@ -49,6 +49,11 @@ class KnownNames:
         self.lenient = False
         """Whether what would be a note is passed over, to go on with the rest."""
 
+    @property
+    def pending(self) -> tuple[ExceptionName, ...]:
+        """The exceptions whose modules were not looked into."""
+        return tuple(found for found in self._found.values() if isinstance(found, ExceptionName))
+
     def exception(self, name: str) -> ExceptionType:
         """Return the class, or the pending name."""
         found = self._found.get(name)

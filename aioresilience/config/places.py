@@ -16,6 +16,9 @@ Path: TypeAlias = tuple[str | int, ...]
 Origin: TypeAlias = Literal["file", "environment", "override", "code"]
 
 MAX_DEPTH = 32
+"""Levels of blocks and lists that a document may have, the outermost included."""
+
+# A span is a start and a length in one integer; an entry holds two of them in one, the key's above the value's.
 LENGTH_BITS = 12
 LENGTH_MAX = (1 << LENGTH_BITS) - 1
 SPAN_BITS = 48

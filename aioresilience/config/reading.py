@@ -163,7 +163,7 @@ def _document(builder: Builder, findings: Findings, events: Callable[[], Event])
     events()
     event = events()
     if isinstance(event, StreamEndEvent):
-        findings.report("AR118", event, "the document is empty", "begin with 'version: 1'")
+        _report_empty(findings)
         return None
     _refuse_directive(findings, event)
     start = events()
@@ -189,9 +189,14 @@ def _refuse_root(findings: Findings, event: Event, root: Node) -> None:
     if isinstance(root, Block) or findings:
         return
     if root is None:
-        findings.report("AR118", event, "the document is empty", "begin with 'version: 1'")
+        _report_empty(findings)
     elif isinstance(root, Items):
         findings.report("AR119", event, "a list stands where 'key: value' lines belong", "begin with 'version: 1'")
     else:
         hint = "write a space after each ':'" if ":" in str(root) else "begin with 'version: 1'"
         findings.report("AR119", event, "a value stands where 'key: value' lines belong", hint)
+
+
+def _report_empty(findings: Findings) -> None:
+    place = findings.source.place(0)
+    findings.add(diagnose("AR118", place, "the document is empty", hint="begin with 'version: 1'"))

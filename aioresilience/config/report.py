@@ -17,7 +17,7 @@ class Report:
     __slots__ = ("_all", "secrets")
 
     def __init__(self) -> None:
-        self._all: dict[tuple[str, str, int, int, str], Diagnostic] = {}
+        self._all: dict[tuple[object, ...], Diagnostic] = {}
         self.secrets: set[str] = set()
         """Strings that no text may show."""
 
@@ -32,7 +32,8 @@ class Report:
     def extend(self, findings: Iterable[Diagnostic]) -> None:
         """Add findings made elsewhere."""
         for one in findings:
-            self._all.setdefault((one.id, one.file, one.line, one.column, "" if one.line else one.path), one)
+            path = "" if one.line else one.path
+            self._all.setdefault((one.id, one.file, one.line, one.column, one.message, path), one)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -30,6 +30,14 @@ def plain_scalar(text: str) -> Scalar:
     return _number(text)
 
 
+def is_string(text: str) -> bool:
+    """Return whether an unquoted scalar is text, and thus fit for a key."""
+    try:
+        return isinstance(plain_scalar(text), str)
+    except ValueError:
+        return False
+
+
 def _number(text: str) -> Scalar:
     integer = _INTEGER.fullmatch(text)
     if not integer and not _FLOAT.fullmatch(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aioresilience.config.interpolate import copy
-from aioresilience.config.places import SPAN_BITS, SPAN_MASK, Block, Items, Node, Place
+from aioresilience.config.places import SPAN_BITS, SPAN_MASK, Block, Items, Node
 from aioresilience.config.vocabulary import POLICY_MAPS, Vocabulary
 
 
@@ -29,19 +29,19 @@ class Shorthand:
             if key == "defaults":
                 return self.policy(value)
             if key == "environments":
-                return _mapped(value, lambda _, overlay: self.document(overlay) if isinstance(overlay, Block) else overlay)
+                return _mapped(value, lambda _, one: self.document(one) if isinstance(one, Block) else one)
         if key == "overrides" and isinstance(value, Items):
             return self._overrides(value)
         return value
 
     def _overrides(self, items: Items) -> Items:
         expanded = Items(items.source)
-        expanded.extend(
-            _mapped(one, lambda key, value: self.policy(value) if key == "set" else value) if isinstance(one, Block) else one
-            for one in items
-        )
+        expanded.extend(_mapped(one, self._set) if isinstance(one, Block) else one for one in items)
         expanded.places = items.places
         return expanded
+
+    def _set(self, key: str, value: Node) -> Node:
+        return self.policy(value) if key == "set" else value
 
     def policy(self, policy: Node) -> Node:
         """Return a policy in its long form."""
@@ -67,11 +67,6 @@ def _block(short: str, value: Node, policy: Block, key: str) -> Block:
     else:
         block.put(short, value, (packed[1], packed[1]))
     return block
-
-
-def is_short(key: Place, value: Place) -> bool:
-    """Tell whether a field was written as a short form: its key and its value share one place in a file."""
-    return key == value and key.line > 0
 
 
 def _mapped(block: Block, change: Callable[[str, Node], Node]) -> Block:

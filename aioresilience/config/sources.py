@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aioresilience import __version__, resources
-from aioresilience.config.complaints import Spot, complain
 from aioresilience.config.checking import Checker
-from aioresilience.config.diagnostics import diagnose, suggest
+from aioresilience.config.complaints import Spot, complain
+from aioresilience.config.diagnostics import suggest
 from aioresilience.config.document import FileFrame
 from aioresilience.config.interpolate import Interpolation, copy
 from aioresilience.config.places import NOWHERE, Block, Items, Place
-from aioresilience.config.reading import MAX_BYTES, read_tree
+from aioresilience.config.reading import read_tree
 from aioresilience.config.release import fits
 from aioresilience.config.report import Report, either, shown
 from aioresilience.config.tree import from_plain
@@ -75,6 +75,8 @@ class Gathering:
         """Path to SHA-256 of the content, roots and includes."""
         self.ended: set[str] = set()
         """Paths that carried `end: true`."""
+        self.whole = True
+        """Whether every source, includes aside, carried `end: true`."""
         self._report = report
         self._checker = checker
         self._interpolation = interpolation
@@ -86,51 +88,55 @@ class Gathering:
 
     def add(self, source: AnySource) -> None:
         """Read one source."""
+        self.whole &= self._add(source)
+
+    def _add(self, source: AnySource) -> bool:
         if isinstance(source, FileSource):
             path = Path(source.path)
-            root = self._root or path.parent
-            self._file(path, Origin(str(source.path), path.parent, root), NOWHERE)
-        elif isinstance(source, TextSource):
-            self._text(source.text, Origin(source.name, self._root, self._root))
-        else:
-            self._mapping(source)
+            return self._file(path, Origin(str(source.path), path.parent, self._root or path.parent), NOWHERE)
+        origin = Origin(source.name, self._root, self._root)
+        return self._text(source.text, origin) if isinstance(source, TextSource) else self._mapping(source, origin)
 
-    def _mapping(self, source: MappingSource) -> None:
+    def _mapping(self, source: MappingSource, origin: Origin) -> bool:
         place = Place("code", source.name)
         try:
             tree = from_plain(source.mapping, place)
-        except ValueError as error:
+            repr(tree)
+        except ValueError as error:  # also for a whole number too long to be written
             self._report.add("AR203", place, str(error))
-            return
+            return False
         if isinstance(tree, Block):
-            self._take(tree, Origin(source.name, self._root, self._root), place)
-        else:
-            self._report.add("AR119", place, "the document is not a mapping")
+            return self._take(tree, origin, place)
+        self._report.add("AR119", place, "the document is not a mapping")
+        return False
 
-    def _file(self, path: Path, origin: Origin, place: Place) -> None:
+    def _file(self, path: Path, origin: Origin, place: Place) -> bool:
+        """Read a file, once; return whether it carries `end: true`."""
         real = os.path.realpath(path)
         if real in origin.trail:
             steps = " -> ".join(map(os.path.basename, (*origin.trail[origin.trail.index(real) :], real)))
             self._report.add("AR311", place, f"files include each other in a circle: {steps}", path="include")
-            return
+            return False
         if real in self._seen:
-            return
+            return str(path) in self.ended
         self._seen.add(real)
         try:
             data = self._read(path)
         except (OSError, ValueError) as error:
             self._unreadable(error, origin, place)
-            return
+            return False
         self.files[str(path)] = hashlib.sha256(data).hexdigest()
         trail = (*origin.trail, real)
-        if self._text(data, Origin(origin.name, origin.folder, origin.root, trail)):
+        whole = self._text(data, Origin(origin.name, origin.folder, origin.root, trail))
+        if whole:
             self.ended.add(str(path))
+        return whole
 
     def _unreadable(self, error: Exception, origin: Origin, place: Place) -> None:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         if place is NOWHERE:
-            where = os.path.abspath(origin.name)
-            self._report.extend([diagnose("AR101", Place("file", origin.name), f"the file cannot be read: {reason}", hint=f"looked for {where}")])
+            hint = f"looked for {os.path.abspath(origin.name)}"
+            self._report.add("AR101", Place("file", origin.name), f"the file cannot be read: {reason}", hint=hint)
         else:
             self._report.add("AR309", place, f"the included file cannot be read: {reason}", path="include")
 
@@ -146,7 +152,7 @@ class Gathering:
         own = {key: tree[key] for key in FileFrame.model_fields if key in tree}
         checked = self._checker.part(FileFrame, own)
         spot = Spot(tree, (), place, FileFrame, more_keys=TOP_LEVEL)
-        complain(self._report, spot, (error for error in checked.errors if _concerns(error["loc"], own)))
+        complain(self._report, spot, checked.errors)
         self._requires(tree)
         whole = self._end(tree)
         self._includes(tree, origin)
@@ -171,13 +177,17 @@ class Gathering:
 
     def _end(self, tree: Block) -> bool:
         if "end" in tree and next(reversed(tree)) != "end":
-            self._report.add("AR218", tree.key_place("end"), "'end' must be the last key", hint="move it to the end", path="end")
+            hint = "move it to the end of the file"
+            self._report.add("AR218", tree.key_place("end"), "'end' must be the last key", hint=hint, path="end")
+        elif "end" in tree and tree["end"] is None:
+            message = "'end' must be true, got null"
+            self._report.add("AR218", tree.key_place("end"), message, hint="write end: true", path="end")
         return tree.get("end") is True
 
     def _includes(self, tree: Block, origin: Origin) -> None:
         entries = tree.get("include")
         if isinstance(entries, str):
-            entries = Items([entries])
+            entries = _listed(entries)
             entries.places = [tree.value_place("include")]
         if not isinstance(entries, Items):
             return
@@ -201,7 +211,8 @@ class Gathering:
         root = os.path.realpath(origin.root or "")
         real = os.path.realpath(path) if "\0" not in entry else root
         if not real.startswith(root.rstrip(os.sep) + os.sep):
-            self._report.add("AR310", place, f"{shown(entry)} lies outside of {root}", path="include")
+            hint = "move it below the root folder, or set AIORESILIENCE_ROOT"
+            self._report.add("AR310", place, f"{shown(entry)} lies outside of the root folder", hint=hint, path="include")
         elif not os.path.isfile(real):
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"
@@ -236,8 +247,10 @@ def packs_known() -> list[str]:
         return []
 
 
-def _concerns(location: tuple[int | str, ...], own: Iterable[str]) -> bool:
-    return not location or location[0] in own or location[0] == "version"
+def _listed(entry: str) -> Items:
+    items = Items()
+    items.append(entry)
+    return items
 
 
 def _files_in(folder: Path) -> list[str]:
@@ -250,6 +263,3 @@ def _files_in(folder: Path) -> list[str]:
 def _read(path: Path, max_bytes: int) -> bytes:
     with path.open("rb") as file:
         return file.read(max_bytes + 1)
-
-
-__all__ = ["MAX_BYTES", "AnySource", "FileSource", "Gathering", "MappingSource", "ReadBytes", "TextSource", "packs_known"]

@@ -9,7 +9,7 @@ from aioresilience.config.diagnostics import Diagnostic
 from aioresilience.config.document import About, Backend, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
-from aioresilience.failures import Classifier, Rule
+from aioresilience.failures import Classifier, ExceptionName, Rule
 from aioresilience.modes import Mode
 from aioresilience.pattern import PatternConfig
 
@@ -87,3 +87,10 @@ class Document:
     """Strings that no text may show."""
     tree: Block = field(compare=False, repr=False)
     """All layers in one, before inheritance, as written but for `${…}`."""
+    exception_names: tuple[ExceptionName, ...] = field(default=(), compare=False, repr=False)
+    """The exceptions that are looked up when an error is first matched."""
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The paths of those that are not found yet."""
+        return tuple(name.path for name in self.exception_names if name.resolve() is None)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from aioresilience.config.diagnostics import Diagnostic, diagnose
-from aioresilience.config.places import Source
+from aioresilience.config.places import Place, Source
 
 TEMPLATE = re.compile(r"\{\{.*?(?:\}\}|$)|\{%.*?(?:%\}|$)", re.MULTILINE)
 TEMPLATE_HINT = "render the template first, or write ${NAME}"
+_KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
+_ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]")
+_LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
+_TOKEN = re.compile(r"\S+")
 _INDENT = re.compile(r"[ ]*\t")
 
 
@@ -34,11 +39,7 @@ _MEANINGS = (
     _Meaning(("incompatible YAML",), "this %YAML version is not supported", "delete the line", code="AR120"),
     _Meaning(("undefined tag handle",), "tags are not allowed", "delete the tag", code="AR112"),
     _Meaning(("tab character",), "a tab indents this line", "indent with spaces", code="AR106"),
-    _Meaning(
-        ("mapping values are not allowed",),
-        "a ':' stands where no key can be",
-        "quote the value if the ':' belongs to it, else check the indentation",
-    ),
+    _Meaning(("mapping values are not allowed",), "a ':' stands where no key can be", "quote the text before it"),
     _Meaning(
         ("could not find expected ':'",),
         "this line is no 'key: value'",
@@ -100,6 +101,8 @@ def explain(source: Source, problem: Problem) -> Diagnostic:
         or _interpolation(source, problem)
         or _tab(source, problem)
         or _strange_start(source, problem)
+        or _closing(source, problem)
+        or _colon(source, problem)
         or _known(source, problem)
     )
 
@@ -151,11 +154,58 @@ def _strange_start(source: Source, problem: Problem) -> Diagnostic | None:
     return diagnose("AR105", source.place(problem.at), f"a value cannot begin with '{char}'", hint="quote the value")
 
 
+def _closing(source: Source, problem: Problem) -> Diagnostic | None:
+    char = source.text[problem.at : problem.at + 1]
+    if char not in ("}", "]") or "expected ','" in problem.text:
+        return None
+    return diagnose("AR105", source.place(problem.at), f"this '{char}' closes nothing", hint="delete it")
+
+
+def _colon(source: Source, problem: Problem) -> Diagnostic | None:
+    """Say what a ':' in the wrong place means, which most often is a mistake of the line before it."""
+    if "expected ','" in problem.text and source.text.startswith(":", problem.at):
+        return _missing_comma(source, problem)
+    if "mapping values are not allowed" not in problem.text:
+        return None
+    line, column = source.position(problem.at)
+    key = _KEY.fullmatch(source.line(line)[: column - 1])
+    if key is None:
+        hint = "quote the value if the ':' belongs to it"
+        return diagnose("AR105", source.place(problem.at), "a second ':' stands in this line", hint=hint)
+    return _line_above(source, line, source.place(problem.at - len(key[2]), len(key[2])))
+
+
+def _missing_comma(source: Source, problem: Problem) -> Diagnostic | None:
+    text = source.text[problem.began : problem.at]
+    key = _LAST_WORD.search(text)
+    if key is None or "\n" in text:
+        return None
+    place = source.place(problem.at - len(key[0]), len(key[1]))
+    return diagnose("AR105", place, "a comma is missing before this key", hint=f"write ', {key[1]}: …'")
+
+
+def _line_above(source: Source, line: int, key: Place) -> Diagnostic | None:
+    above = line - 1
+    while above and not source.line(above).split("#")[0].strip():
+        above -= 1
+    text = source.line(above) if above else ""
+    if _ENTRY.match(text):
+        hint = "give it the same indentation as the line above"
+        return diagnose("AR105", key, "this line is indented below a key that has a value already", hint=hint)
+    if not text.strip() or text.lstrip().startswith("-"):
+        return None
+    indent = len(text) - len(text.lstrip())
+    place = replace(key, line=above, column=indent + 1, length=len(text.rstrip()) - indent)
+    return diagnose("AR105", place, "this line is no 'key: value'", hint="write a ':' and a space after the key")
+
+
 def _known(source: Source, problem: Problem) -> Diagnostic:
     for meaning in _MEANINGS:
         if any(needle in problem.text for needle in meaning.needles):
             index = problem.at if problem.began is None or not meaning.at_context else problem.began
-            return diagnose(meaning.code, source.place(index), meaning.message, hint=_hint(source, index, meaning.hint))
+            token = _TOKEN.match(source.text, index) if meaning.code == "AR112" else None
+            place = source.place(index, len(token[0]) if token else 1)
+            return diagnose(meaning.code, place, meaning.message, hint=_hint(source, index, meaning.hint))
     return diagnose("AR105", source.place(problem.at), f"this is not valid YAML: {problem.text}")
 
 

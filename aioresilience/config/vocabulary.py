@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, get_args
 
 from aioresilience.config.document import Extending, Frame, PolicyFrame
-from aioresilience.pattern import PatternConfig
+from aioresilience.pattern import AnyPattern, PatternConfig
 
 LIBRARY_ORDER: Final = (
     "fallback",
@@ -25,14 +25,8 @@ LIBRARY_ORDER: Final = (
 POLICY_MAPS: Final = ("policies", "templates", "shared")
 SECTIONS: Final = (*POLICY_MAPS, "defaults", "environments", "overrides")
 TOP_LEVEL: Final = ("version", "requires", *Frame.model_fields, "include", *SECTIONS, "end")
-IN_OVERLAY: Final = tuple(key for key in TOP_LEVEL if key not in ("version", "requires", "include", "environments", "end"))
-
-
-class Described(Protocol):
-    """A pattern class, as far as a document cares."""
-
-    key: str
-    config_type: type[PatternConfig]
+_OF_A_FILE: Final = ("version", "requires", "include", "environments", "end")
+IN_OVERLAY: Final = tuple(key for key in TOP_LEVEL if key not in _OF_A_FILE)
 
 
 class Vocabulary:
@@ -40,8 +34,8 @@ class Vocabulary:
 
     __slots__ = ("order", "types")
 
-    def __init__(self, patterns: Iterable[type[Any]]) -> None:
-        classes: dict[str, type[Any]] = {pattern.key: pattern for pattern in patterns}
+    def __init__(self, patterns: Iterable[type[AnyPattern]]) -> None:
+        classes: dict[str, type[AnyPattern]] = {pattern.key: pattern for pattern in patterns}
         self.types: Mapping[str, type[PatternConfig]] = {key: one.config_type for key, one in classes.items()}
         self.order = _order(classes)
 
@@ -56,7 +50,12 @@ class Vocabulary:
     def opaque(self, key: str) -> frozenset[str]:
         """Return the fields whose value is the user's own, blocks included."""
         fields = self.types[key].model_fields.items()
-        return frozenset(name for name, field in fields if field.annotation is object)
+        return frozenset(name for name, field in fields if field.annotation in (object, Any))
+
+    def nullable(self, key: str) -> frozenset[str]:
+        """Return the fields that may be null by their own meaning, such as `no limit`."""
+        fields = self.types[key].model_fields.items()
+        return frozenset(name for name, field in fields if type(None) in get_args(field.annotation))
 
     def policy_keys(self, *, extending: bool = True) -> list[str]:
         """Return the keys that are valid in a policy, or in `defaults`."""
@@ -64,7 +63,7 @@ class Vocabulary:
         return [*frame.model_fields, *self.types]
 
 
-def _order(classes: Mapping[str, type[Any]]) -> tuple[str, ...]:
+def _order(classes: Mapping[str, type[AnyPattern]]) -> tuple[str, ...]:
     """Return the default order; a pattern of others stands right outside the one that its `stands_outside` names."""
     order = [key for key in LIBRARY_ORDER if key in classes]
     for key, one in classes.items():

@@ -67,7 +67,7 @@ def describe(group: Sequence[ErrorDetails], value: object) -> Complaint:
             return _choice(error, value)
     for error in group:
         if error["type"] in ("value_error", "assertion_error"):
-            return _stated(error)
+            return _stated(error, value)
     for error in group:
         if error["type"] not in EXPECTED:
             return _limited(error, value)
@@ -106,7 +106,7 @@ def choice(value: object, words: Sequence[str]) -> Complaint:
     return Complaint("AR210", f"expected {either(words)}, got {shown(value)}", hint)
 
 
-def _stated(error: ErrorDetails) -> Complaint:
+def _stated(error: ErrorDetails, value: object) -> Complaint:
     problem = error.get("ctx", {}).get("error")
     text = str(problem) if isinstance(problem, Exception) else error["msg"]
     if isinstance(problem, NameProblem):
@@ -114,6 +114,9 @@ def _stated(error: ErrorDetails) -> Complaint:
     message, _, hint = text.partition("; ")
     if isinstance(problem, NotADate):
         return Complaint("AR216", message, hint)
+    _, one_of, words = message.partition("expected one of ")
+    if one_of:
+        return choice(value, words.split(", "))
     return Complaint(_code(message, whole_block=not error["loc"]), message, hint)
 
 
@@ -123,8 +126,6 @@ def _code(message: str, *, whole_block: bool) -> str:
             return code
     if whole_block:
         return "AR214"
-    if message.startswith("expected one of"):
-        return "AR210"
     return "AR204" if "must be" in message or "larger" in message or "longer" in message else "AR203"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -14,33 +13,28 @@ from aioresilience.config.complaints import Spot, complain
 from aioresilience.config.diagnostics import suggest
 from aioresilience.config.document import NAME_PATTERN, Extending, Frame, Override, Part, PolicyFrame
 from aioresilience.config.inherit import Inheritance
-from aioresilience.config.places import Block, Items, Node, Path
+from aioresilience.config.interpolate import Absent
+from aioresilience.config.places import Block, Items, Node, Path, Place
 from aioresilience.config.report import Report, either, shown
-from aioresilience.config.vocabulary import IN_OVERLAY, POLICY_MAPS, SECTIONS, TOP_LEVEL, Vocabulary
-from aioresilience.config.wording import choice, malformed_name
+from aioresilience.config.vocabulary import IN_OVERLAY, POLICY_MAPS, TOP_LEVEL, Vocabulary
+from aioresilience.config.wording import Complaint, choice, malformed_name
 
 _NAME = re.compile(NAME_PATTERN)
+TOP = "the top level of the file"
 
 
 class SharedFrame(Part):
     """A shared block without its patterns: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What sort of policy-like block it is: its frame, and whether its references are checked here."""
-
-    frame: type[Part]
-    refers: bool = True
-
-
-KINDS: Mapping[str, Kind] = {
-    "policies": Kind(Extending),
-    "templates": Kind(Extending),
-    "shared": Kind(SharedFrame),
-    "defaults": Kind(PolicyFrame),
-    "set": Kind(Extending),
+FRAMES: Mapping[str, type[Part]] = {
+    "policies": Extending,
+    "templates": Extending,
+    "shared": SharedFrame,
+    "defaults": PolicyFrame,
+    "set": Extending,
 }
+"""What a policy-like block may hold beside its patterns, by where it stands."""
 
 
 class Written:
@@ -59,9 +53,9 @@ class Written:
         self._breathe = breathe
         self._patterns = frozenset(vocabulary.types)
         fields = {key: vocabulary.fields(key) for key in vocabulary.types}
-        self._in_policy: Mapping[str, Collection[str]] = {**fields, "the top level of the file": TOP_LEVEL}
+        self._in_policy: Mapping[str, Collection[str]] = {**fields, "a policy": ["extends"], TOP: TOP_LEVEL}
         self._in_pattern = {"the policy": vocabulary.policy_keys(), **fields}
-        self._at_top = {"a policy": vocabulary.policy_keys(), **fields}
+        self._at_top = {"a policy": vocabulary.policy_keys(), **fields, TOP: TOP_LEVEL}
 
     def check(self) -> None:
         """Check the whole document."""
@@ -85,12 +79,12 @@ class Written:
     def _section(self, section: str, document: Block, path: Path) -> None:
         value = document[section]
         if section == "defaults":
-            self.policy(value, path, KINDS["defaults"], document, section)
+            self.policy(value, path, FRAMES["defaults"], document, section)
         elif section == "overrides":
             self._overrides(value, path, document)
         else:
             for name, block in self._named(value, path, document):
-                self.policy(block, (*path, name), KINDS[section], value, name)  # type: ignore[arg-type]
+                self.policy(block, (*path, name), FRAMES[section], value, name)  # type: ignore[arg-type]
 
     def _named(self, blocks: Node, path: Path, parent: Block | None = None) -> Iterator[tuple[str, Block]]:
         """Yield the blocks of a section; report malformed names and what is no block."""
@@ -98,12 +92,11 @@ class Written:
             return
         if not isinstance(blocks, Block):
             place = (parent or self._document).value_place(str(path[-1]))
-            self._report.add("AR203", place, f"expected a block, got {shown(blocks)}", path=path)
+            self._expected("a block", blocks, place, path)
             return
         for name, block in blocks.items():
             if not _NAME.fullmatch(name):
-                complaint = malformed_name(name)
-                self._report.add(complaint.code, blocks.key_place(name), complaint.message, hint=complaint.hint, path=path)
+                self._complain(malformed_name(name), blocks.key_place(name), path)
             if isinstance(block, Block):
                 yield name, block
             elif block is not None or not blocks.value_place(name).shadows:
@@ -112,9 +105,9 @@ class Written:
     def _no_block(self, name: str, value: Node, blocks: Block, path: Path) -> None:
         hint = f"write {name}: {{}} for one that adds nothing" if value is None else ""
         place = blocks.key_place(name) if value is None else blocks.value_place(name)
-        self._report.add("AR203", place, f"expected a block, got {shown(value)}", hint=hint, path=(*path, name))
+        self._expected("a block", value, place, (*path, name), hint)
 
-    def policy(self, policy: Node, path: Path, kind: Kind, parent: Block, name: str) -> None:
+    def policy(self, policy: Node, path: Path, frame_type: type[Part], parent: Block, name: str) -> None:
         """Check a policy, a template, a shared block, the defaults, or what an override sets."""
         if not isinstance(policy, Block):
             if policy is not None:
@@ -128,9 +121,10 @@ class Written:
             else:
                 frame.put(key, value, policy.places[key])
         if frame:
-            keys = [*self._patterns, *(["extends"] if kind.frame is Extending else [])]
-            self._part(kind.frame, frame, path, parent, more_keys=keys, elsewhere=self._in_policy)
-            self._inheritance.check(policy, path, self._report)
+            keys = [*self._patterns, *(["extends"] if frame_type is Extending else [])]
+            self._part(frame_type, frame, path, parent, more_keys=keys, elsewhere=self._in_policy)
+            if frame_type is Extending:
+                self._inheritance.check(policy, path, self._report)
             self._order(policy.get("order"), (*path, "order"))
 
     def _part(
@@ -141,14 +135,15 @@ class Written:
         partial = path[:1] == ("environments",) and model is Frame
         if checked.errors:
             place = parent.key_place(str(path[-1])) if path else parent.value_place("")
-            complain(self._report, Spot(block, path, place, model, more_keys, elsewhere), _open(checked.errors), partial=partial)
+            spot = Spot(block, path, place, model, more_keys, elsewhere)
+            complain(self._report, spot, _open(checked.errors), partial=partial)
 
     def _pattern(self, key: str, block: Node, policy: Block, path: Path) -> None:
         if block is None:
             return
         path = (*path, key)
         if not isinstance(block, Block):
-            self._report.add("AR203", policy.value_place(key), f"expected a block, got {shown(block)}", path=path)
+            self._expected("a block", block, policy.value_place(key), path)
             return
         if "use" in block:
             block = self._use(key, block, path)
@@ -177,17 +172,18 @@ class Written:
 
     def _shared(self, key: str, block: Block, path: Path) -> None:
         name, place, known = block["use"], block.value_place("use"), self._document.get("shared")
+        if isinstance(name, Absent):
+            return
         if not isinstance(name, str):
-            self._report.add("AR203", place, f"expected the name of a shared block, got {shown(name)}", path=path)
+            self._expected("the name of a shared block", name, place, path)
             return
         shared = known.get(name) if isinstance(known, Block) else None
         if isinstance(shared, Block) and shared.get(key) is not None:
             return
-        fitting = [one for one, held in known.items() if isinstance(held, Block) and key in held] if isinstance(known, Block) else []
-        near = suggest(name, fitting)
-        hint = f"did you mean '{near}'?" if near else f"there is {either(fitting)}" if fitting else "add it under shared"
-        message = f"the shared block {shown(name)} has no {key}" if isinstance(shared, Block) else f"unknown shared block {shown(name)}"
-        self._report.add("AR303", place, message, hint=hint, path=path)
+        message = f"unknown shared block {shown(name)}"
+        if isinstance(shared, Block):
+            message = f"the shared block {shown(name)} has no {key}"
+        self._report.add("AR303", place, message, hint=_fitting(name, key, known), path=path)
 
     def _order(self, order: Node, path: Path) -> None:
         if not isinstance(order, Items):
@@ -196,30 +192,37 @@ class Written:
             if not isinstance(key, str):
                 continue
             if key not in self._patterns:
-                complaint = choice(key, list(self._vocabulary.types))
-                self._report.add(complaint.code, order.value_place(index), complaint.message, hint=complaint.hint, path=(*path, index))
+                self._complain(choice(key, self._vocabulary.order), order.value_place(index), (*path, index))
             elif key in order[:index]:
-                self._report.add("AR219", order.value_place(index), f"{shown(key)} stands twice", hint="delete one", path=(*path, index))
+                twice = Complaint("AR219", f"{shown(key)} stands twice", "delete one of them")
+                self._complain(twice, order.value_place(index), (*path, index))
+
+    def _complain(self, what: Complaint, place: Place, path: Path) -> None:
+        self._report.add(what.code, place, what.message, hint=what.hint, path=path)
+
+    def _expected(self, kind: str, value: Node, place: Place, path: Path, hint: str = "") -> None:
+        self._report.add("AR203", place, f"expected {kind}, got {shown(value)}", hint=hint, path=path)
 
     def _overrides(self, overrides: Node, path: Path, document: Block) -> None:
         if not isinstance(overrides, Items):
             place = document.value_place("overrides")
-            self._report.add("AR203", place, f"expected a list, got {shown(overrides)}", hint="begin each entry with '- '", path=path)
+            self._expected("a list", overrides, place, path, "begin each entry with '- '")
             return
         for index, one in enumerate(overrides):
             if not isinstance(one, Block):
-                self._report.add("AR203", overrides.value_place(index), f"expected a block, got {shown(one)}", path=(*path, index))
+                self._expected("a block", one, overrides.value_place(index), (*path, index))
                 continue
             self._override(one, (*path, index), overrides, index)
 
     def _override(self, one: Block, path: Path, overrides: Items, index: int) -> None:
         checked = self._checker.part(Override, without(one, ("set",)))
-        spot = Spot(one, path, overrides.value_place(index), Override, ("set",), {"set": self._vocabulary.policy_keys()})
+        elsewhere = {"set": self._vocabulary.policy_keys()}
+        spot = Spot(one, path, overrides.value_place(index), Override, ("set",), elsewhere)
         complain(self._report, spot, _open(checked.errors))
         if one.get("set") is None:
             self._report.add("AR202", overrides.value_place(index), "the field 'set' is missing", path=path)
         else:
-            self.policy(one["set"], (*path, "set"), KINDS["set"], one, "set")
+            self.policy(one["set"], (*path, "set"), FRAMES["set"], one, "set")
 
 
 def without(block: Block, keys: Collection[str]) -> Block:
@@ -231,9 +234,16 @@ def without(block: Block, keys: Collection[str]) -> Block:
     return rest
 
 
+def _fitting(name: str, key: str, known: Node) -> str:
+    """Return a hint that names the shared blocks with such a pattern."""
+    blocks = known.items() if isinstance(known, Block) else ()
+    fitting = [one for one, held in blocks if isinstance(held, Block) and key in held]
+    near = suggest(name, fitting)
+    if near:
+        return f"did you mean '{near}'?"
+    return f"there is {either(fitting)}" if fitting else "add it under shared"
+
+
 def _open(errors: Iterable[ErrorDetails]) -> list[ErrorDetails]:
     """Leave out complaints about values that are not filled in yet, as in an overlay that is not chosen."""
     return [error for error in errors if not (isinstance(error["input"], str) and "${" in error["input"])]
-
-
-__all__ = ["SECTIONS", "Written", "without"]

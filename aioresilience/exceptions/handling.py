@@ -141,7 +141,7 @@ async def run_callback(callback: Callback, context: ExceptionContext, source: st
         if inspect.isawaitable(result):
             await result
     except BaseException as error:
-        if must_pass(error):
+        if isinstance(error, SystemExit) or must_pass(error):
             raise
         log_error("aioresilience.exceptions", error, pattern=context.pattern_name, failed=source)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Generic, ParamSpec, TypeVar, overload
 
 from aioresilience import callables
@@ -45,6 +47,28 @@ class _Named(Generic[PatternT]):
         return next((p for p in policy.patterns if isinstance(p, self._kind)), None)
 
 
+_live: weakref.WeakSet[Policy] = weakref.WeakSet()
+_bypasses: list[object] = []
+
+
+@contextlib.contextmanager
+def bypass() -> Iterator[None]:
+    """Let every policy of the process pass calls through untouched, for tests of what stands around them."""
+    mark = object()
+    _bypasses.append(mark)
+    _refresh_all()
+    try:
+        yield
+    finally:
+        _bypasses.remove(mark)
+        _refresh_all()
+
+
+def _refresh_all() -> None:
+    for policy in list(_live):
+        policy.refresh()
+
+
 class Policy:
     """Patterns in order, outermost first, under one name.
 
@@ -76,18 +100,25 @@ class Policy:
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
         self.set(patterns, Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent))
+        _live.add(self)
 
     def set(self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1) -> None:
         """Put other patterns under the name with one assignment; calls under way keep those they started with."""
         for pattern in patterns:
             if pattern.policy is None:
                 pattern.policy = self.name
-        self.snapshot = Snapshot(patterns, context, self.clock, generation)
+        self._settled = Snapshot(patterns, context, self.clock, generation)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
+        settled = self._settled
+        self.snapshot = settled if not _bypasses else Snapshot((), settled.context, self.clock, settled.generation)
 
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
         """The pattern instances, outermost first."""
-        return self.snapshot.patterns
+        return self._settled.patterns
 
     @property
     def mode(self) -> Mode:

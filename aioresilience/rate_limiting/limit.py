@@ -13,10 +13,12 @@ from functools import partial
 from typing import Final
 
 from aioresilience.clock import Clock, Timer
+from aioresilience.events import EventEmitter
 from aioresilience.rate_limiting.buckets import AnyBuckets, Census
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.leaky import LeakyBucket
 from aioresilience.rate_limiting.sliding_window import SlidingWindow
+from aioresilience.scope import current_deadline
 from aioresilience.units import Rate
 from aioresilience.waiters import Waiter, WaitQueue
 
@@ -55,11 +57,14 @@ class Limit:
     Locks are taken in this order: the limit's, a line's, the census'.
     """
 
-    __slots__ = ("clock", "lines", "lock", "table")
+    __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "monotonic", "table")
 
-    def __init__(self, table: AnyBuckets, clock: Clock) -> None:
+    def __init__(self, table: AnyBuckets, clock: Clock, emitter: EventEmitter, *, by_key: bool = True) -> None:
         self.table = table
         self.clock = clock
+        self.monotonic = clock.monotonic
+        self.emitter = emitter
+        self.by_key = by_key
         self.lock = threading.RLock()
         self.lines: dict[str, Line] = {}
 
@@ -69,7 +74,7 @@ class Limit:
         if lines and key in lines:
             return self._take_past(key)
         table = self.table
-        charge = table.take(key, self.clock.monotonic())
+        charge = table.take(key, self.monotonic())
         if charge is not None:
             return table, key, charge
         return self._take_after_change(key) if table.retired else None
@@ -89,7 +94,7 @@ class Limit:
     def give_back(self, ticket: Ticket) -> None:
         """Refund a permit that was not used."""
         table, key, charge = ticket
-        table.give_back(key, charge, self.clock.monotonic())
+        table.give_back(key, charge, self.monotonic())
         if key in self.lines:
             with self.lock:
                 line = self.lines.get(key)
@@ -99,7 +104,12 @@ class Limit:
     def delay(self, key: str) -> float:
         """Return the seconds until a permit is due to one who asks now, behind those who wait."""
         line = self.lines.get(key)
-        return self.table.delay(key, self.clock.monotonic(), 0 if line is None else line.queue.waiting)
+        return self.table.delay(key, self.monotonic(), 0 if line is None else line.queue.waiting)
+
+    def in_time(self, key: str) -> bool:
+        """Tell whether one who asks now has a permit before the deadline around, which would only cut a longer wait."""
+        deadline = current_deadline()
+        return deadline is None or self.monotonic() + self.delay(key) <= deadline
 
     @property
     def waiting(self) -> int:
@@ -111,7 +121,7 @@ class Limit:
         with self.lock:
             old = self.table
             old.retire()
-            inherit(table, old, self.clock.monotonic())
+            inherit(table, old, self.monotonic())
             table.census.tables = [table if known is old else known for known in table.census.tables]
             self.table = table
             for line in list(self.lines.values()):
@@ -168,20 +178,20 @@ class Limit:
 
     def _pump(self, line: Line) -> None:
         """Grant what is due, in order of arrival, and set the timer for the next; the caller holds the lock."""
-        queue, table, clock = line.queue, self.table, self.clock
+        queue, table = line.queue, self.table
         with queue.lock:
             while queue.waiting:
-                charge = table.take(line.key, clock.monotonic())
+                charge = table.take(line.key, self.monotonic())
                 if charge is None:
                     self._arm(line)
                     return
                 line.granted.append((table, line.key, charge))
                 if not queue.grant():
-                    table.give_back(*line.granted.pop()[1:], clock.monotonic())
+                    table.give_back(*line.granted.pop()[1:], self.monotonic())
         self._close(line)
 
     def _arm(self, line: Line) -> None:
-        now = self.clock.monotonic()
+        now = self.monotonic()
         due = now + self.table.delay(line.key, now)
         self._disarm(line)
         while (head := line.queue.first()) is not None:

@@ -13,7 +13,7 @@ from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import EventEmitter, EventType, PatternType, RateLimitEvent
 from aioresilience.exceptions import ExceptionConfig, ExceptionHandler, RateLimitExceededError, RateLimitReason
 from aioresilience.rate_limiting.buckets import OVERFLOW, Census
-from aioresilience.rate_limiting.config import RateLimitConfig, read_rate
+from aioresilience.rate_limiting.config import RateLimitConfig, rate_text, read_rate
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.limit import Limit, Ticket
 from aioresilience.scope import current_deadline
@@ -71,11 +71,14 @@ class LocalRateLimiter:
     async def acquire(self, key: str, rate: str) -> None:
         """Wait for a permit of `key`, first in, first out, charged when granted.
 
-        Raises ValueError for a rate that cannot be read, RateLimitExceededError when the deadline around comes first.
+        Raises ValueError for a rate that cannot be read, RateLimitExceededError at once when the deadline around
+        comes before the permit.
         """
         limit = self._limit(rate)
         bucket = self._bucket(limit, _text(key))
-        ticket = limit.take(bucket) or await limit.wait(bucket, current_deadline())
+        ticket = limit.take(bucket)
+        if ticket is None and limit.in_time(bucket):
+            ticket = await limit.wait(bucket, current_deadline())
         if ticket is None:
             raise await self._refused(limit, key, rate)
         self._allowed(ticket, key, rate)
@@ -89,6 +92,7 @@ class LocalRateLimiter:
         """
         parsed = read_rate(_rate(rate))
         handed = self._handed.setdefault(asyncio.get_running_loop(), {})
+        rate = rate_text(parsed)
         name = f"{key}:{rate}"
         if name not in handed and len(handed) >= self.max_limiters:
             _forget_idle(handed)
@@ -110,7 +114,7 @@ class LocalRateLimiter:
             if limit is None:
                 table = Gcra(parsed, parsed.permits, self._census)
                 self._census.tables.append(table)
-                limit = Limit(table, self.clock)
+                limit = Limit(table, self.clock, self.events)
             self._limits = self._limits | {rate: limit}
             return limit
 
@@ -179,9 +183,9 @@ class LocalRateLimiter:
 
     def _names(self) -> Iterator[str]:
         now = self.clock.monotonic()
-        for rate, limit in list(self._limits.items()):
+        for table in list(self._census.tables):
             with self._census.lock:
-                yield from [f"{key}:{rate}" for key, _ in limit.table.live(now)]
+                yield from [f"{key}:{rate_text(table.rate)}" for key, _ in table.live(now)]
 
     def get_stats(self) -> dict[str, object]:
         """Return the name, the number of live limits and its bound."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, global_bus
@@ -17,7 +19,8 @@ from aioresilience.guard import Guard
 from aioresilience.rate_limiting.buckets import KEYLESS, OVERFLOW, SHARED, AnyBuckets, Buckets, Census
 from aioresilience.rate_limiting.config import RateLimiterConfig, rate_text
 from aioresilience.rate_limiting.limit import Limit, Ticket, build
-from aioresilience.scope import current_deadline
+
+SPARE_PLACES: Final = 100
 
 
 class MissingKeyError(ResilienceError, TypeError):
@@ -56,12 +59,10 @@ class RateLimit(Guard[RateLimiterConfig]):
         """Calls that went to the bucket which new keys share while the table is full."""
         self.keyless = 0
         """Calls without a key, where a reload brought in keys."""
-        self._by_key = config.scope == "key"
         self._keys_came_later = False
         self._told: dict[EventType, float] = {}
         self._census = Census(config.max_limiters)
-        self._monotonic = self.clock.monotonic
-        self._limit = Limit(self._build(config), self.clock)
+        self._limit = Limit(self._build(config), self.clock, self.events, by_key=config.scope == "key")
         self._census.tables.append(self._limit.table)
 
     def _build(self, config: RateLimiterConfig) -> AnyBuckets:
@@ -69,19 +70,19 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def admit(self, caller: Caller) -> Ticket | None:
         """Take a permit if there is one and nobody waits for it."""
+        limit = self._limit  # whose attributes are read quickly, unlike those of a class with __getattr__
         key: str | None = SHARED
-        if self._by_key:
+        if limit.by_key:
             key = caller.key
             if key.__class__ is not str:  # none, or a subclass, which may run code of its own when it is hashed
                 key = self._bucket(caller)
-        limit = self._limit
         if key is None or limit.lines:
             return self._admit_slowly(key, caller)
         table = limit.table
-        charge = table.take(key, self._monotonic())
+        charge = table.take(key, limit.monotonic())
         if charge is None:
             return self._admit_slowly(key, caller)
-        if self.events.handlers or global_bus.handlers:
+        if limit.emitter.handlers or global_bus.handlers:
             self._allowed((table, key, charge), caller.key)
         return table, key, charge
 
@@ -110,7 +111,7 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def _in_overflow(self, key: str) -> Ticket | None:
         limit = self._limit
-        if not self._by_key or not limit.table.crowded_out(key, self.clock.monotonic()):
+        if not self._limit.by_key or not limit.table.crowded_out(key, self.clock.monotonic()):
             return None
         self.overflowed += 1
         self._note(EventType.KEY_OVERFLOW)
@@ -118,7 +119,7 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def _place(self, caller: Caller) -> str:
         """Return the bucket that a refused call was refused by; raises MissingKeyError."""
-        if not self._by_key:
+        if not self._limit.by_key:
             return SHARED
         key = KEYLESS if caller.key is None and self._keys_came_later else caller.key
         if key is None:
@@ -141,15 +142,11 @@ class RateLimit(Guard[RateLimiterConfig]):
         return bool(self.config.wait)
 
     async def wait(self, caller: Caller) -> Ticket:
-        """Wait for a permit, no longer than configured and than the deadline allows."""
-        key, longest = self._place(caller), self.config.wait
-        if not longest:
+        """Wait for a permit, no longer than configured; not at all where the deadline would cut the wait."""
+        key, limit, longest = self._place(caller), self._limit, self.config.wait
+        if not longest or not limit.in_time(key):
             raise self._refuse(key, caller)
-        until = self.clock.monotonic() + longest
-        deadline = current_deadline()
-        if deadline is not None and deadline < until:
-            until = deadline
-        ticket = await self._limit.wait(key, until, self._line_length(longest))
+        ticket = await limit.wait(key, self.clock.monotonic() + longest, self._line_length(longest))
         if ticket is None:
             raise self._refuse(key, caller)
         if self.listening():
@@ -157,8 +154,8 @@ class RateLimit(Guard[RateLimiterConfig]):
         return ticket
 
     def _line_length(self, wait: float) -> int:
-        """Return how many may wait: as many as can be served within the wait, and a burst of refunds."""
-        return int(wait * self._limit.table.per_second) + self.config.capacity
+        """Return how many may wait: as many as the wait can serve, and some whom only refunds or a reload could."""
+        return int(wait * self._limit.table.per_second) + SPARE_PLACES
 
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the permits are spent, and when the next one is due."""
@@ -169,7 +166,7 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def _refuse(self, key: str, caller: Caller) -> RejectionError:
         limit = rate_text(self.config.rate)
-        details: dict[str, object] = {"key": caller.key} if self._by_key else {}
+        details: dict[str, object] = {"key": caller.key} if self._limit.by_key else {}
         whose = " (shared by new keys: the table of keys is full)" if key == OVERFLOW else ""
         return self.reject(
             self._reason(key),
@@ -203,16 +200,15 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def _replace(self, config: RateLimiterConfig) -> None:
         """Replace the buckets; whichever scope another thread sees just now, it finds what is spent."""
-        table, by_key = self._build(config), config.scope == "key"
-        if by_key and not self._by_key:
-            self._limit.replace(table, Buckets.split)
-            self._keys_came_later = True
-            self._by_key = True
-        elif self._by_key and not by_key:
-            self._by_key = False
-            self._limit.replace(table, Buckets.join)
+        limit, table, by_key = self._limit, self._build(config), config.scope == "key"
+        if by_key and not limit.by_key:
+            limit.replace(table, Buckets.split)
+            self._keys_came_later = limit.by_key = True
+        elif limit.by_key and not by_key:
+            limit.by_key = False
+            limit.replace(table, Buckets.join)
         else:
-            self._limit.replace(table, Buckets.inherit)
+            limit.replace(table, Buckets.inherit)
 
     def _say_changed(self, old: RateLimiterConfig, new: RateLimiterConfig) -> None:
         changes: dict[str, object] = {
@@ -228,18 +224,22 @@ class RateLimit(Guard[RateLimiterConfig]):
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""
         config, now, table = self.config, self.clock.monotonic(), self._limit.table
-        left = {} if self._by_key else {"remaining": table.remaining(SHARED, now)}
-        return super().status() | left | {
-            "algorithm": config.algorithm,
-            "rate": rate_text(config.rate),
-            "burst": config.capacity,
-            "scope": config.scope,
-            "live_keys": self._census.live(now),
-            "max_limiters": config.max_limiters,
-            "waiting": self._limit.waiting,
-            "overflowed": self.overflowed,
-            "keyless": self.keyless,
-        }
+        left = {} if self._limit.by_key else {"remaining": table.remaining(SHARED, now)}
+        return (
+            super().status()
+            | left
+            | {
+                "algorithm": config.algorithm,
+                "rate": rate_text(config.rate),
+                "burst": config.capacity,
+                "scope": config.scope,
+                "live_keys": self._census.live(now),
+                "max_limiters": config.max_limiters,
+                "waiting": self._limit.waiting,
+                "overflowed": self.overflowed,
+                "keyless": self.keyless,
+            }
+        )
 
     def fact(self, moment: str, error: BaseException | None = None) -> ResilienceEvent | None:
         """Build the event of a refused call; `admit` tells of the others, since it knows their key."""
@@ -252,11 +252,9 @@ class RateLimit(Guard[RateLimiterConfig]):
     def _allowed(self, ticket: Ticket, key: str | None) -> None:
         table, bucket, _ = ticket
         left = table.remaining(bucket, self.clock.monotonic())
-        self.events.publish(self._event(EventType.REQUEST_ALLOWED, key if self._by_key else None, left, {}))
+        self.events.publish(self._event(EventType.REQUEST_ALLOWED, key if self._limit.by_key else None, left, {}))
 
-    def _event(
-        self, kind: EventType, key: str | None, remaining: int, metadata: dict[str, object]
-    ) -> RateLimitEvent:
+    def _event(self, kind: EventType, key: str | None, remaining: int, metadata: dict[str, object]) -> RateLimitEvent:
         return RateLimitEvent(
             self.pattern_type,
             kind,

@@ -231,6 +231,21 @@ class Registry:
         """Apply another document in a worker thread, for coroutines."""
         return await asyncio.to_thread(self.apply, source, expected_revision=expected_revision)
 
+    def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
+        """Lay fields over one policy from code, above every other layer, or take them off; for tests.
+
+        Raises ConfigError, and changes nothing, where the policy with them is wrong.
+        """
+        before = dict(self.loader.patches)
+        self.loader.patches.pop(name, None)
+        if fields is not None:
+            self.loader.patches[name] = dict(fields)
+        result = self._transaction.reload("code", None)
+        if result.outcome == "rejected":
+            self.loader.patches.clear()
+            self.loader.patches.update(before)
+            raise ConfigError(result.diagnostics)
+
     def plan(self, source: Given | None = None) -> Plan:
         """Return what applying `source`, or the files as they are now, would change; change nothing."""
         document = self.loader.document(None if source is None else [given_source(source)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aioresilience.config import ConfigError, Document
@@ -107,7 +108,7 @@ def _named(registry: Registry) -> list[dict[str, object]]:
     return [{"path": name, "sha256": None, "read_ok": True} for name in registry.source_names()]
 
 
-def _policy(registry: Registry, name: str, used: dict[str, object]) -> dict[str, object]:
+def _policy(registry: Registry, name: str, used: Mapping[str, object]) -> dict[str, object]:
     spec = registry.document.policies.get(name)
     about = None if spec is None or spec.about is None else spec.about.model_dump(exclude_none=True)
     policy = registry.policies.get(name)

@@ -57,12 +57,12 @@ class Delays:
         return min(self.maximum, self._grown(attempt))
 
     def _grown(self, attempt: int) -> float:
-        if self.strategy is RetryStrategy.CONSTANT or not self.initial:
-            return self.initial if self.strategy is not RetryStrategy.LINEAR else self.multiplier * (attempt - 1)
+        if self.strategy is RetryStrategy.CONSTANT:
+            return self.initial
         if self.strategy is RetryStrategy.LINEAR:
             return self.initial + self.multiplier * (attempt - 1)
         try:
-            return self.initial * self.multiplier ** (attempt - 1)
+            return self.initial * self.multiplier ** (attempt - 1) if self.initial else 0.0
         except OverflowError:
             return self.maximum
 

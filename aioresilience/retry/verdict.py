@@ -107,7 +107,8 @@ def never_started(error: Exception) -> bool:
     """Tell whether the request cannot have reached anybody: no connection was made, or none was free."""
     if isinstance(error, NEVER_STARTED_TYPES):
         return True
-    return any((kind.__module__.partition(".")[0], kind.__qualname__) in NEVER_STARTED_NAMES for kind in type(error).__mro__)
+    names = {(kind.__module__.partition(".")[0], kind.__qualname__) for kind in type(error).__mro__}
+    return not names.isdisjoint(NEVER_STARTED_NAMES)
 
 
 def retry_after_of(thing: object, wall: Callable[[], float]) -> float | None:

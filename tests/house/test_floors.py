@@ -33,7 +33,7 @@ FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in m
 STEPPED = {1, 3, 5}
 
 # A leaf imports nothing of ours, but what a user's handler or callback raises has to be logged.
-LEAF_PAIRS = {("events", "logging"), ("exceptions", "logging")}
+LEAF_PAIRS = {("events", "logging"), ("exceptions", "logging"), ("exceptions", "events")}
 
 # Who may import what, by path within the package; the one module of yaml and of redis is whichever comes first.
 HOMES = {

@@ -1,0 +1,242 @@
+"""The circuit breaker as a guard: who may call, what an outcome changes, what is told about it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from aioresilience.calls import Call, Caller, Handler
+from aioresilience.circuit_breaker.config import CircuitConfig
+from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
+from aioresilience.clock import Clock
+from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
+from aioresilience.exceptions import (
+    CircuitBreakerOpenError,
+    CircuitBreakerReason,
+    ExceptionConfig,
+    OperationTimeoutError,
+    RejectionError,
+)
+from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
+from aioresilience.guard import Guard
+from aioresilience.modes import enforcer
+from aioresilience.pattern import ALONE, Context
+from aioresilience.scope import Scope
+
+_MOMENTS = {"succeeded": EventType.CALL_SUCCESS, "failed": EventType.CALL_FAILURE}
+
+
+class Circuit(Guard[CircuitConfig]):
+    """A circuit as a guard: `CircuitBreaker` without what 0.2 called by hand."""
+
+    key = "circuit_breaker"
+    config_type = CircuitConfig
+    pattern_type = PatternType.CIRCUIT_BREAKER
+    reasons = CircuitBreakerReason
+    error_type = CircuitBreakerOpenError
+
+    def __init__(
+        self,
+        name: str | None = "default",
+        config: CircuitConfig | None = None,
+        exceptions: ExceptionConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        if name == "":
+            raise ValueError("a circuit breaker needs a name that is not empty")
+        config = config or CircuitConfig()
+        super().__init__(name, config, exceptions=exceptions, clock=clock)
+        self.machine = CircuitMachine(config, rng)
+        self._telling = threading.Lock()
+        self._enforced = enforcer(self.mode_in(ALONE))
+        self._changed = 0.0
+        self._failed: tuple[float, float] | None = None
+        self._successes_before = 0
+
+    # The guard
+
+    def admit(self, caller: Caller) -> object | None:
+        """Let every call pass while closed, probes while half-open."""
+        ticket = self.machine.ticket
+        return ticket if ticket is not None else self._probe()
+
+    def _probe(self) -> object | None:
+        ticket = self.machine.probe(self.clock.monotonic())
+        self._announce()
+        return ticket
+
+    def settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
+        """Tell the outcome to the era that the call started in."""
+        window = self.machine.window
+        if ticket is window and outcome is SUCCESS and (window.plain or self.clock.monotonic() < window.until):
+            window.calls += 1
+            return None
+        return self._settle(ticket, outcome, started)
+
+    def _settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
+        machine, now = self.machine, self.clock.monotonic()
+        opened = False
+        if outcome is SUCCESS:
+            machine.succeed(ticket, now, started)
+        elif outcome is FAILURE:
+            self._failed = now, self.clock.wall()
+            self._successes_before = self.counts.succeeded
+            opened = machine.fail(ticket, now, started)
+        else:
+            machine.withdraw(ticket, started=started is not None)
+        self._announce()
+        if outcome is not FAILURE:
+            return None
+        return CircuitBreakerReason.THRESHOLD_EXCEEDED if opened else CircuitBreakerReason.CALL_FAILED
+
+    def refusal(self, caller: Caller) -> RejectionError:
+        """Say that the circuit is open, or that all probes are under way."""
+        machine = self.machine
+        wait = machine.retry_after(self.clock.monotonic())
+        details = self.failure_details()
+        if machine.state is HALF_OPEN:
+            why = f"half-open, and its {len(machine.live)} probes are under way"
+            return self._refuse(CircuitBreakerReason.HALF_OPEN_REJECTION, why, wait, details)
+        why = "open" if wait is None else f"open, next probe in {wait:.3g} s"
+        if (forced := machine.forced) is not None:
+            why, details = f"forced open: {forced}", {**details, "forced": forced}
+        return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, why, wait, details)
+
+    def _refuse(
+        self, reason: CircuitBreakerReason, why: str, wait: float | None, details: Mapping[str, object]
+    ) -> RejectionError:
+        return self.reject(reason, f"circuit breaker {self.name!r} is {why}", wait, **details)
+
+    def judge(self, context: Context) -> Judge:
+        """Let `failure_exceptions` and `failure_predicate` win over `classify`."""
+        config = self.config
+        return Judge(
+            context.classify,
+            None if config.failure_exceptions is None else Matcher(config.failure_exceptions),
+            cast("ErrorPredicate | None", config.failure_predicate),
+            context.attempt_timeout or config.timeout,
+        )
+
+    def layer(self, inner: Handler, context: Context) -> Handler:
+        """Bound the call in time where `timeout` is set, then go the path of every guard."""
+        limit = self.config.timeout
+        return super().layer(inner if limit is None else self._bounded(inner, limit), context)
+
+    def _bounded(self, inner: Handler, limit: float) -> Handler:
+        async def bounded(call: Call) -> object:
+            scope = Scope(self.clock.monotonic() + limit, limit, clock=self.clock, on_stall=self._stalled)
+            scope.enter()
+            try:
+                result = await inner(call)
+            except BaseException as error:
+                if not scope.leave(error):
+                    raise
+                raise self._timed_out(limit, scope) from error
+            scope.leave(None)
+            return result
+
+        return bounded
+
+    def _timed_out(self, limit: float, scope: Scope) -> OperationTimeoutError:
+        error = OperationTimeoutError(
+            f"timeout of {limit:g} s exceeded in circuit breaker {self.name!r}",
+            self.name, self.type_name, CircuitBreakerReason.TIMEOUT, policy=self.policy, timeout=limit,
+        )  # fmt: skip
+        error.neutral = scope.stalled
+        return error
+
+    def _stalled(self, late: float) -> None:
+        if self.listening():
+            self.decided("loop_stalled", waited=late)
+
+    def retune(self, config: CircuitConfig) -> None:
+        """Take new rules; the state and what its window holds stay, a window of another kind starts empty."""
+        super().retune(config)
+        self._enforced = enforcer(self.mode_in(ALONE))
+        self.machine.retune(config, self.clock.monotonic())
+        self._announce()
+
+    # Control by hand
+
+    def force_open(self, reason: str) -> None:
+        """Refuse every call until `release`; `reason` is in the errors, the events and the status."""
+        self.machine.force(OPEN, reason, self.clock.monotonic())
+        self._announce()
+
+    def force_closed(self, reason: str) -> None:
+        """Let every call pass until `release`, whatever its outcome; `reason` is in the events and the status."""
+        self.machine.force(CLOSED, reason, self.clock.monotonic())
+        self._announce()
+
+    def release(self) -> None:
+        """End `force_open` or `force_closed`: outcomes decide again, from a closed circuit that remembers nothing."""
+        self.machine.release()
+        self._announce()
+
+    # What can be seen
+
+    @property
+    def state(self) -> CircuitState:
+        """Whether calls pass, are refused, or probe; an open circuit turns half-open when a call comes."""
+        return self.machine.state
+
+    @property
+    def half_open_calls(self) -> int:
+        """How many probes are under way."""
+        return len(self.machine.live)
+
+    def failure_details(self) -> Mapping[str, object]:
+        """Return the state, in lower case, and the failures in a row."""
+        return {"state": self.state.name.lower(), "failure_count": self.machine.failures_in_row}
+
+    def status(self) -> dict[str, object]:
+        """Return the state, what the window holds, and the counts; `retry_after` in seconds, None where unknown."""
+        machine, now = self.machine, self.clock.monotonic()
+        calls, failures, slow = machine.totals(now)
+        return super().status() | {
+            "state": self.state.name.lower(),
+            "forced": machine.forced,
+            "retry_after": machine.retry_after(now),
+            "half_open_calls": self.half_open_calls,
+            "failures_in_row": machine.failures_in_row,
+            "window": {"calls": calls, "failures": failures, "slow": slow},
+        }
+
+    def fact(self, moment: str, error: BaseException | None = None) -> ResilienceEvent | None:
+        """Build the event of a probe, a success or a failure."""
+        event_type = _MOMENTS.get(moment)
+        if moment == "admitted" and self.state is HALF_OPEN:
+            event_type = EventType.HALF_OPEN_PROBE
+        if event_type is None:
+            return None
+        machine = self.machine
+        return CircuitBreakerEvent(
+            self.pattern_type, event_type, self.name, self.clock.wall(), self.failure_details(),
+            self.state, self.state, machine.failures_in_row, machine.successes,
+        )  # fmt: skip
+
+    def _announce(self) -> None:
+        """Publish what the machine did, in order, whichever threads made it do so."""
+        notes = self.machine.notes
+        while notes and self._telling.acquire(blocking=False):
+            try:
+                while notes:
+                    self._publish(notes.popleft())
+            finally:
+                self._telling.release()
+
+    def _publish(self, note: Note) -> None:
+        wall = self.clock.wall()
+        if note.old is not note.new:
+            self._changed = wall
+        if self.listening():
+            event_type = EventType[note.what.upper()]
+            event = CircuitBreakerEvent(
+                self.pattern_type, event_type, self.name, wall, {"reason": note.why},
+                note.old, note.new, note.failures, note.successes,
+            )  # fmt: skip
+            self.events.publish(event)

@@ -1,0 +1,1 @@
+"""Figures as ratios over the bare call, taken interleaved in one run."""
