@@ -10,6 +10,7 @@ from typing import cast
 from aioresilience.calls import Call, Caller, Handler
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
+from aioresilience.circuit_breaker.windows import Outcomes
 from aioresilience.clock import Clock
 from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
 from aioresilience.exceptions import (
@@ -72,10 +73,15 @@ class Circuit(Guard[CircuitConfig]):
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
         """Tell the outcome to the era that the call started in."""
         window = self.machine.window
-        if ticket is window and outcome is SUCCESS and (window.plain or self.clock.monotonic() < window.until):
+        if ticket is window and outcome is SUCCESS and (window.plain or self._is_ordinary(window, started)):
             window.calls += 1
             return None
         return self._settle(ticket, outcome, started)
+
+    def _is_ordinary(self, window: Outcomes, started: float | None) -> bool:
+        """Tell whether a success is neither slow nor the first of its slice of time."""
+        now = self.clock.monotonic()
+        return now < window.until and (started is None or now - started < window.slow_after)
 
     def _settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
         machine, now = self.machine, self.clock.monotonic()

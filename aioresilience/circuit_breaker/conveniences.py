@@ -17,6 +17,7 @@ from aioresilience.logging import log_event
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
 class CircuitBreakerManager:
     """Circuit breakers by name, made on first use."""
 

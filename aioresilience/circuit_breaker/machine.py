@@ -73,7 +73,7 @@ class CircuitMachine:
         self._again = 0
         self._streak = 0
         self._unheard: float | None = None
-        self.window: Outcomes = self._empty()
+        self.window: Outcomes = new_window(config)
         self.ticket: Outcomes | None = self.window
 
     # Admission
@@ -204,7 +204,7 @@ class CircuitMachine:
 
     def _close(self, why: str) -> None:
         self._turn(CLOSED, why)
-        self.window = self.ticket = self._empty()
+        self.window = self.ticket = new_window(self.config)
 
     def _turn(self, state: CircuitState, why: str) -> None:
         """End the era: no ticket of it is good any more."""
@@ -226,9 +226,6 @@ class CircuitMachine:
             return
         wait = _recovery_time(self.config, self._again)
         self.probe_at = self.opened_at + wait * (1 - self.config.recovery_jitter * self._drawn)
-
-    def _empty(self) -> Outcomes:
-        return new_window(self.config.window, plain=self.config.slow_call_rate is None)
 
     # Control by hand
 
@@ -265,7 +262,7 @@ class CircuitMachine:
                 self._schedule()
             if self.ticket is None:
                 return
-            kept = resized(self.window, config.window, now, plain=config.slow_call_rate is None)
+            kept = resized(self.window, config, now)
             if kept is not self.window:
                 self.window = self.ticket = kept
                 self._note("state_restarted", f"the window is now of another kind: {config.window or 'none'}")

@@ -1,8 +1,9 @@
 """What a closed circuit remembers of its calls: as little as will do.
 
 A success only raises `calls`. That is one straight line of bytecode, which CPython with a GIL does not interrupt, so
-that the success path needs neither a lock nor, while it is `plain` or before `until`, anything of the machine. What is
-stored is the number of each failure, from which follow the failures in a row and what the window holds.
+that the success path needs no lock: at once where the window is `plain`, else before `until` if the call took less than
+`slow_after` seconds. What is stored is the number of each failure, from which follow the failures in a row and what the
+window holds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections import deque
 from typing import Final
 
-from aioresilience.circuit_breaker.config import LastSeconds
+from aioresilience.circuit_breaker.config import CircuitConfig, LastSeconds
 
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 SLICES: Final = 10
@@ -25,17 +26,16 @@ Totals = tuple[int, int, int]
 class CallWindow:
     """Remembers the outcomes of the last `size` calls; with size 0 only the failures in a row.
 
-    `calls` numbers the outcomes from 1. `plain` says that a success may be told by raising `calls`; `until` is the
-    instant before which it may be where it is not.
+    `calls` numbers the outcomes from 1.
     """
 
-    __slots__ = ("_failures", "_floor", "_last", "_run", "_slow", "calls", "plain", "size", "until")
+    __slots__ = ("_failures", "_floor", "_last", "_run", "_slow", "calls", "plain", "size", "slow_after", "until")
 
-    def __init__(self, size: int, *, plain: bool = True, streak: int = 0) -> None:
+    def __init__(self, size: int, slow_after: float = math.inf, streak: int = 0) -> None:
         self.calls = 0
         self.size = size
-        self.until = -math.inf
-        self.tune(plain)
+        self.until = math.inf if GIL else -math.inf
+        self.tune(slow_after)
         self._run = streak
         self._last = 0
         self._floor = 0
@@ -47,9 +47,10 @@ class CallWindow:
         """The failures since the last success."""
         return self._run if self._last == self.calls else 0
 
-    def tune(self, plain: bool) -> None:
-        """Say whether a success is but a number: not where its duration matters, nor without a GIL."""
-        self.plain = plain and GIL
+    def tune(self, slow_after: float) -> None:
+        """Say from how many seconds on a call is slow."""
+        self.slow_after = slow_after
+        self.plain = GIL and slow_after == math.inf
 
     def note(self, now: float, *, failed: bool, slow: bool) -> None:
         """Take an outcome in; under the machine's lock."""
@@ -96,15 +97,15 @@ class TimeWindow:
     """
 
     __slots__ = (
-        "_failures", "_last", "_marks", "_next", "_plain", "_run", "_slow", "calls", "plain", "seconds", "until",
+        "_failures", "_last", "_marks", "_next", "_run", "_slow", "calls", "plain", "seconds", "slow_after", "until",
     )  # fmt: skip
 
-    def __init__(self, seconds: float, *, plain: bool = True, streak: int = 0) -> None:
+    def __init__(self, seconds: float, slow_after: float = math.inf, streak: int = 0) -> None:
         self.calls = self._failures = self._slow = 0
         self.seconds = seconds
         self.plain = False
         self._next = self.until = -math.inf
-        self.tune(plain)
+        self.tune(slow_after)
         self._run = streak
         self._last = 0
         self._marks: deque[tuple[float, int, int, int]] = deque()
@@ -114,10 +115,9 @@ class TimeWindow:
         """The failures since the last success."""
         return self._run if self._last == self.calls else 0
 
-    def tune(self, plain: bool) -> None:
-        """Say whether a success before the next mark is but a number: not where its duration matters."""
-        self._plain = plain and GIL
-        self.until = self._next if self._plain else -math.inf
+    def tune(self, slow_after: float) -> None:
+        """Say from how many seconds on a call is slow."""
+        self.slow_after = slow_after
 
     def note(self, now: float, *, failed: bool, slow: bool) -> None:
         """Take an outcome in; under the machine's lock."""
@@ -134,7 +134,7 @@ class TimeWindow:
     def _mark(self, now: float) -> None:
         self._marks.append((now, self.calls, self._failures, self._slow))
         self._next = now + self.seconds / SLICES
-        self.until = self._next if self._plain else -math.inf
+        self.until = self._next if GIL else -math.inf
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -164,24 +164,26 @@ class TimeWindow:
 Outcomes = CallWindow | TimeWindow
 
 
-def new_window(spec: object, *, plain: bool, streak: int = 0) -> Outcomes:
+def new_window(config: CircuitConfig, streak: int = 0) -> Outcomes:
     """Return an empty window of the kind that the config asks for."""
+    spec, slow_after = config.window, _slow_after(config)
     if isinstance(spec, LastSeconds):
-        return TimeWindow(spec.seconds, plain=plain, streak=streak)
-    return CallWindow(_size(spec), plain=plain, streak=streak)
+        return TimeWindow(spec.seconds, slow_after, streak)
+    return CallWindow(0 if spec is None else spec.count, slow_after, streak)
 
 
-def resized(window: Outcomes, spec: object, now: float, *, plain: bool) -> Outcomes:
+def resized(window: Outcomes, config: CircuitConfig, now: float) -> Outcomes:
     """Return the same window resized, or a new one with the same failures in a row where the kind changes."""
+    spec = config.window
     if isinstance(window, TimeWindow) and isinstance(spec, LastSeconds):
         window.resize(spec.seconds, now)
     elif isinstance(window, CallWindow) and not isinstance(spec, LastSeconds):
-        window.resize(_size(spec))
+        window.resize(0 if spec is None else spec.count)
     else:
-        return new_window(spec, plain=plain, streak=window.streak)
-    window.tune(plain)
+        return new_window(config, window.streak)
+    window.tune(_slow_after(config))
     return window
 
 
-def _size(spec: object) -> int:
-    return getattr(spec, "count", 0)
+def _slow_after(config: CircuitConfig) -> float:
+    return math.inf if config.slow_call_duration is None else config.slow_call_duration

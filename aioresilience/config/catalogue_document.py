@@ -223,4 +223,19 @@ DOCUMENT: Mapping[str, Entry] = {
         "Mount the file, or correct the path.",
         "url: {file: /run/secrets/redis}",
     ),
+    "AR318": Entry(
+        "The file looks cut off.",
+        "The file ended with `end: true` before, and does not now: a write was cut off, or is not finished.",
+        "Write the whole file, with `end: true` as its last line.",
+    ),
+    "AR319": Entry(
+        "The file drops most policies.",
+        "More than half of the policies would go at once, as they do when a file is cut off between two policies.",
+        "If it is meant, set `settings: {shrink: allow}`, or end the file with `end: true`.",
+    ),
+    "AR320": Entry(
+        "The file removes policies that must stay.",
+        "`settings: {on_removed: reject}` forbids a reload to remove a policy.",
+        "Put the policies back, or set `on_removed: keep`.",
+    ),
 }

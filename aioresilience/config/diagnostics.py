@@ -49,7 +49,9 @@ class Diagnostic:
     message: str
     hint: str = ""
     excerpt: str = field(default="", compare=False, repr=False)
-    """The source line as it stands in the file."""
+    """The source line as it stands in the file; of a very long one the part around the token."""
+    offset: int = field(default=0, compare=False, repr=False)
+    """Characters of the line before the excerpt."""
     length: int = field(default=1, compare=False, repr=False)
     """Characters under the caret."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -70,7 +72,7 @@ class Diagnostic:
         hint = self._clean(self.hint)
         if not self.line or not self.excerpt:
             return [f"{'':6}= {hint}"] if hint else []
-        before, token, after = _frame(self.excerpt, self.column, self.length, self.secrets)
+        before, token, after = _frame(self.excerpt, self.column - self.offset, self.length, self.secrets)
         gutter = max(5, len(str(self.line)))
         caret = " " * _width(before) + "^" * max(1, _width(token))
         return [
@@ -112,6 +114,7 @@ def diagnose(
 ) -> Diagnostic:
     """Make a diagnostic at a place; its severity is the catalogue's unless given, its notes the chain it shadows."""
     place = place or NOWHERE
+    excerpt, offset = place.excerpt()
     return Diagnostic(
         id=code,
         severity=severity or CATALOGUE[code].severity,
@@ -121,7 +124,8 @@ def diagnose(
         path=path if isinstance(path, str) else format_path(path),
         message=message,
         hint=hint,
-        excerpt=place.source.line(place.line) if place.source else "",
+        excerpt=excerpt,
+        offset=offset,
         length=place.length,
         notes=tuple(f"lies over {shadowed}" for shadowed in place.chain()[1:]),
         secrets=secrets,

@@ -80,13 +80,13 @@ class Findings(list[Diagnostic]):
 
     def invisible(self, event: ScalarEvent, text: str) -> bool:
         """Report a character of `text`, part of an unquoted scalar, that nobody sees; say whether there was one."""
-        for char in text:
-            if not char.isprintable():
-                name = unicodedata.name(char, "a control character").lower()
-                message = f"the character U+{ord(char):04X} ({name}) stands here unseen"
-                self.report("AR104", event, message, "replace it by a plain space, or delete it")
-                return True
-        return False
+        if text.isprintable():
+            return False
+        char = next(char for char in text if not char.isprintable())
+        name = unicodedata.name(char, "a control character").lower()
+        message = f"the character U+{ord(char):04X} ({name}) stands here unseen"
+        self.report("AR104", event, message, "replace it by a plain space, or delete it")
+        return True
 
     def complex_key(self, event: Event) -> None:
         """Report a key that is a block, a list or an alias; most often it was meant as a template."""

@@ -5,8 +5,7 @@ Places are packed into one integer per entry and unpacked only when somebody ask
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -24,13 +23,16 @@ LENGTH_MAX = (1 << LENGTH_BITS) - 1
 SPAN_BITS = 48
 SPAN_MASK = (1 << SPAN_BITS) - 1
 
-_BREAK = re.compile(r"\r\n|\n|\r")
+STRETCH_BITS = 12
+"""Line numbers are known at every 4,096th character and counted from there."""
+EXCERPT_MARGIN = 4000
+"""Characters kept on either side of a token: enough to show it, and to recognise a secret around it."""
 
 
 class Source:
-    """A text with its name as the user gave it, and the table of its lines, made at first use."""
+    """A text with its name as the user gave it; lines and columns are counted when somebody asks."""
 
-    __slots__ = ("_starts", "literals", "name", "text")
+    __slots__ = ("_flat", "_line_starts", "_lines_before", "literals", "name", "text")
 
     def __init__(self, name: str, text: str) -> None:
         """Keep `text`, without a byte order mark, under `name`."""
@@ -38,31 +40,60 @@ class Source:
         self.text = text
         self.literals: tuple[tuple[int, int], ...] = ()
         """Start and end of quoted and block scalars with a `#` in them, ascending: no comment begins inside."""
-        self._starts: list[int] | None = None
+        self._flat: str | None = None
+        self._lines_before: list[int] = []  # for each stretch: line breaks before it
+        self._line_starts: list[int] = []  # for each stretch: where the line begins that it begins in
 
     def position(self, index: int) -> tuple[int, int]:
         """Return line and column, counted from 1, of the character at `index`."""
-        starts = self._lines()
-        line = bisect_right(starts, index)
-        return line, index - starts[line - 1] + 1
+        flat = self._measured()
+        stretch = min(index >> STRETCH_BITS, len(self._lines_before) - 1)
+        begin = stretch << STRETCH_BITS
+        line_break = flat.rfind("\n", begin, index)
+        start = line_break + 1 if line_break >= 0 else self._line_starts[stretch]
+        return self._lines_before[stretch] + flat.count("\n", begin, index) + 1, index - start + 1
 
     def line(self, number: int) -> str:
         """Return a line without its break; past the end it is empty."""
-        starts = self._lines()
-        if number > len(starts):
-            return ""
-        end = starts[number] if number < len(starts) else len(self.text)
-        return self.text[starts[number - 1] : end].rstrip("\r\n")
+        return self.text[slice(*self.bounds(number))]
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return where a line starts and where it ends, its break not included."""
+        flat = self._measured()
+        start = self._line_start(number)
+        end = flat.find("\n", start)
+        end = len(flat) if end < 0 else end
+        return start, end - 1 if self.text[end - 1 : end + 1] == "\r\n" and end > start else end
 
     def place(self, start: int, length: int = 1) -> Place:
         """Return the place of `length` characters from the index `start`."""
         line, column = self.position(min(start, len(self.text)))
         return Place("file", self.name, line, column, max(length, 1), source=self)
 
-    def _lines(self) -> list[int]:
-        if self._starts is None:
-            self._starts = [0, *(found.end() for found in _BREAK.finditer(self.text))]
-        return self._starts
+    def _line_start(self, number: int) -> int:
+        breaks = number - 1
+        stretch = max(0, bisect_left(self._lines_before, breaks) - 1)
+        start = stretch << STRETCH_BITS if breaks > 0 else 0
+        for _ in range(breaks - self._lines_before[stretch]):
+            start = self._measured().find("\n", start) + 1
+            if not start:
+                return len(self.text)
+        return start
+
+    def _measured(self) -> str:
+        """Return the text with every break ending in a plain line feed, as long as it was; measure it once."""
+        if self._flat is None:
+            flat = self.text
+            if "\r" in flat:
+                flat = flat.replace("\r\n", " \n").replace("\r", "\n")
+            breaks, start = 0, 0
+            for begin in range(0, len(flat) + 1, 1 << STRETCH_BITS):
+                self._lines_before.append(breaks)
+                self._line_starts.append(start)
+                breaks += flat.count("\n", begin, begin + (1 << STRETCH_BITS))
+                start = flat.rfind("\n", begin, begin + (1 << STRETCH_BITS)) + 1 or start
+            self._flat = flat
+        return self._flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +128,18 @@ class Place:
         """Return the source text at this place, raw, at most up to the end of its line."""
         if self.source is None:
             return ""
-        return self.source.line(self.line)[self.column - 1 : self.column - 1 + self.length]
+        start, end = self.source.bounds(self.line)
+        start += self.column - 1
+        return self.source.text[start : min(start + self.length, end)]
+
+    def excerpt(self) -> tuple[str, int]:
+        """Return what stands around this place in its line, and how many characters of the line were left out before."""
+        if self.source is None:
+            return "", 0
+        start, end = self.source.bounds(self.line)
+        token = start + self.column - 1
+        first = max(start, token - EXCERPT_MARGIN)
+        return self.source.text[first : min(end, token + self.length + EXCERPT_MARGIN)], first - start
 
 
 def _append(chain: Place | None, last: Place) -> Place:

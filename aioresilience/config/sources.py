@@ -212,7 +212,8 @@ class Gathering:
         real = os.path.realpath(path) if "\0" not in entry else root
         if not real.startswith(root.rstrip(os.sep) + os.sep):
             hint = "move it below the root folder, or set AIORESILIENCE_ROOT"
-            self._report.add("AR310", place, f"{shown(entry)} lies outside of the root folder", hint=hint, path="include")
+            message = f"{shown(entry)} lies outside of the root folder"
+            self._report.add("AR310", place, message, hint=hint, path="include")
         elif not os.path.isfile(real):
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"

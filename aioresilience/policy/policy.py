@@ -15,6 +15,7 @@ from aioresilience.bulkhead import Bulkhead
 from aioresilience.calls import ANYONE, Call, Caller
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
+from aioresilience.events import DecisionEvent, EventType
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
 from aioresilience.load_shedding import BasicLoadShedder
@@ -154,8 +155,18 @@ class Policy:
                 f"policy {self.name!r} has {' and '.join(skipped)}, which admit() cannot apply to a block: "
                 f"use 'await policy.call(func, ...)' or decorate the function"
             )
+        for pattern in snapshot.patterns if skipped else ():
+            self._tell_skipped(pattern)
         self.used_by_admit = True
         return Admission(snapshot, caller, self.clock)
+
+    @staticmethod
+    def _tell_skipped(pattern: AnyPattern) -> None:
+        if isinstance(pattern, (Repeat, Replace)) and pattern.listening():
+            event = DecisionEvent(
+                pattern.pattern_type, EventType.PATTERN_SKIPPED, pattern.name, policy=pattern.policy, action="skipped"
+            )
+            pattern.events.publish(event)
 
     def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
         """Decorate an async function; every call runs under what the policy is by then."""

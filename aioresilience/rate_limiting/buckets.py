@@ -89,6 +89,7 @@ class Buckets(ABC, Generic[E]):
         self.census = census
         self.young: dict[str, E] = {}
         self.old: dict[str, E] = {}
+        self.half_of_old = 0
         self.floor: E | None = None
         """What a key that has no bucket starts with, after a limit was split by keys."""
         self.horizon = max(MIN_HORIZON, self.drain_time * (1 + 1e-9) + 1e-6)
@@ -146,8 +147,16 @@ class Buckets(ABC, Generic[E]):
         if spent is None:
             return None
         self.young[key], charge = spent
-        self.old.pop(key, None)
+        if key in self.old:
+            self._forget_old(key)
         return charge
+
+    def _forget_old(self, key: str) -> None:
+        """Drop the old copy of a key; give memory back each time half of the old generation is gone."""
+        del self.old[key]
+        if len(self.old) <= self.half_of_old:
+            self.old = dict(self.old)
+            self.half_of_old = len(self.old) // 2
 
     def give_back(self, key: str, charge: float, now: float) -> None:
         """Give a permit back; a charge of before a retirement is past."""
@@ -227,6 +236,7 @@ class Buckets(ABC, Generic[E]):
         if now >= self.turn_at:
             self.old = self.young if now < self.turn_at + self.horizon else {}
             self.young = {}
+            self.half_of_old = len(self.old) // 2
             self.floor = None
             self.turn_at = now + self.horizon
         return now

@@ -9,6 +9,8 @@ from aioresilience.pattern import PatternConfig
 from aioresilience.registry.results import Change
 
 NEXT_CALL = "from the next call on"
+WRITTEN = {"rules": "classify", "shared": "use"}
+"""How a file writes what a specification calls otherwise."""
 EFFECTS = {
     ("circuit_breaker", "recovery_timeout"): "an open breaker stays open from its own opened-at, with the new wait",
     ("circuit_breaker", "half_open_max_calls"): "probes left = new − issued, never below 0",
@@ -72,11 +74,11 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
 
 
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
-    for field in ("mode", "idempotent", "classify", "shared", "about"):
+    for field in ("mode", "idempotent", "rules", "shared"):
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
             effect = "new state" if field == "shared" else NEXT_CALL
-            yield Change(name, "changed", "use" if field == "shared" else field, before, after, effect)
+            yield Change(name, "changed", WRITTEN.get(field, field), before, after, effect)
     orders = [key for key, _ in old.patterns], [key for key, _ in new.patterns]
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
         yield Change(name, "changed", "order", ", ".join(orders[0]), ", ".join(orders[1]), NEXT_CALL)

@@ -16,7 +16,7 @@ def _truncated(old: Document, new: Document) -> list[Diagnostic]:
     lost = sorted((old.ended - new.ended) & {path for path, _ in new.files})
     return [
         diagnose(
-            "AR390", None, f"{path}: the last line 'end: true' is missing, so the file looks cut off",
+            "AR318", None, f"{path}: the last line 'end: true' is missing, so the file looks cut off",
             hint="write the whole file, or remove 'end: true' and restart",
         )
         for path in lost
@@ -29,7 +29,7 @@ def _shrunk(old: Document, new: Document) -> list[Diagnostic]:
         return []
     message = f"{before - kept} of {before} policies would go, as they do when a file is cut off"
     hint = "if it is meant, set 'settings: {shrink: allow}' or end files with 'end: true'"
-    return [diagnose("AR391", None, message, hint=hint)]
+    return [diagnose("AR319", None, message, hint=hint)]
 
 
 def _removed(old: Document, new: Document) -> list[Diagnostic]:
@@ -37,4 +37,4 @@ def _removed(old: Document, new: Document) -> list[Diagnostic]:
     if not gone or new.settings.on_removed != "reject":
         return []
     message = f"removes {', '.join(gone)}, and 'settings: {{on_removed: reject}}' forbids that"
-    return [diagnose("AR392", None, message, hint="put them back, or set 'on_removed: keep'")]
+    return [diagnose("AR320", None, message, hint="put them back, or set 'on_removed: keep'")]

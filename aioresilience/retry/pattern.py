@@ -113,14 +113,14 @@ class RetryPolicy(Repeat[RetryConfig]):
                 counts.settle(verdict.judge.of_error(error, call.started))
                 raise
             await run.finish(inner)
-            final, run.error = run.error, None
+            final, context = run.take()
             if final is None:
                 return run.result
             try:
                 raise final
             finally:  # raised here, it would forget what it was raised in at first; and its frames must not keep it
-                final.__context__ = run.context
-                del final, run
+                final.__context__ = context
+                del final, context
 
         return retried
 

@@ -92,6 +92,12 @@ class Run:
         self._rejection = None
         self._started = self._call.started
 
+    def take(self) -> tuple[Exception | None, BaseException | None]:
+        """Hand over the error and its context; the frames in their tracebacks lead here, and must not keep them."""
+        final, context = self.error, self.context
+        self.error = self.context = None
+        return final, context
+
     async def finish(self, inner: Handler) -> Run:
         """Retry until an attempt succeeds or nothing speaks for another one; count how the call ended."""
         try:
@@ -99,7 +105,7 @@ class Run:
         except BaseException as error:
             if self.outcome is None:
                 self.outcome = self._plan.verdict.judge.of_error(error, self._call.started)
-            self.error = None
+            self.take()
             raise
         finally:
             self._retry.counts.settle(self.outcome or FAILURE)

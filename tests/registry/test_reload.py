@@ -14,7 +14,7 @@ policies:
   payments:
     timeout: 2s
     bulkhead: 2
-    circuit_breaker: {failure_threshold: 2, recovery_timeout: 10s}
+    circuit_breaker: {failure_threshold: 2, recovery_timeout: 10s, recovery_jitter: 0%}
   search: {bulkhead: 1}
   quotes: {rate_limiter: 10/minute}
 """

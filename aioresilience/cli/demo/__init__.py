@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -30,9 +32,9 @@ def run(script: Script | None = None) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    with tempfile.TemporaryDirectory(prefix="aioresilience-demo-") as folder:
-        file = Path(folder, "resilience.yaml")
-        shutil.copyfile(resource("demo", "resilience.yaml"), file)
+    shipped, file = resource("demo", "resilience.yaml"), Path("resilience.yaml")
+    with tempfile.TemporaryDirectory(prefix="aioresilience-demo-") as folder, contextlib.chdir(folder):
+        shutil.copyfile(shipped, file)
         try:
             return asyncio.run(_run(file, script or Script(), console))
         except KeyboardInterrupt:
@@ -43,7 +45,9 @@ async def _run(file: Path, script: Script, console: Console) -> int:
     started = time.monotonic()
     async with Upstream() as upstream:
         shop = Shop(file, upstream)
-        console.print(f"A shop of three functions, governed by {file}; the provider is {upstream.url}.", soft_wrap=True)
+        where = f"{os.path.abspath(file)}, a copy of {resource('demo', 'resilience.yaml')}"
+        console.print(f"A shop of three functions, governed by {where}.", soft_wrap=True)
+        console.print(f"What it depends on answers at {upstream.url}.", soft_wrap=True)
         with Screen(console, shop) as screen:
             story = Story(file, script, upstream, shop, screen.say)
             painting = asyncio.ensure_future(_paint(screen))

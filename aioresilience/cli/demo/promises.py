@@ -14,8 +14,9 @@ from aioresilience.cli.demo.story import Record
 
 UNDER_WAY: Final = 12
 """Payments that the bulkhead lets run and wait at once: what may still reach the provider when the circuit opens."""
-BURST_AND_SECOND: Final = 5 + 40
-"""Quotes in any one second, under the larger of both rates."""
+FIRST_LIMIT: Final = 5 + 20 + 1
+SECOND_LIMIT: Final = 5 + 40 + 1
+"""Quotes that may start within a second, before and after the reload: burst, rate, and both ends of the second."""
 TWO_MISTAKES: Final = 2
 
 
@@ -38,7 +39,7 @@ def _promises(shop: Shop, record: Record) -> Iterator[Promise]:
     yield _customers_were_served(shop)
     yield _retries_helped(shop)
     yield _outage_stayed_outside(shop, record)
-    yield _limit_held(shop)
+    yield _limit_held(shop, record)
     yield _broken_file_refused(record)
     yield _service_went_on(shop, record)
     yield _good_file_applied(shop, record)
@@ -54,7 +55,9 @@ def _every_call_ended(shop: Shop) -> Promise:
     ended = sum(tally.ended for tally in shop.tallies.values())
     unexpected = [text for tally in shop.tallies.values() for text in tally.unexpected]
     claim = "every call ended as its policy says: answered, replaced, rejected, cut, or with the provider's own error"
-    return Promise(claim, calls == ended > 0, f"{ended} of {calls} calls" + "".join(f"; {text}" for text in unexpected[:3]))
+    return Promise(
+        claim, calls == ended > 0, f"{ended} of {calls} calls" + "".join(f"; {text}" for text in unexpected[:3])
+    )
 
 
 def _customers_were_served(shop: Shop) -> Promise:
@@ -84,12 +87,16 @@ def _outage_stayed_outside(shop: Shop, record: Record) -> Promise:
     return Promise(claim, arrivals <= UNDER_WAY, f"{arrivals} requests in {seconds:.1f} s")
 
 
-def _limit_held(shop: Shop) -> Promise:
-    arrivals = shop.upstream.arrivals["quotes"]
-    most = max((_between(arrivals, start, start + 1.0) for start in arrivals), default=0)
+def _limit_held(shop: Shop, record: Record) -> Promise:
+    claim = "the rate limit held: 20 quotes a second and a burst of 5, then 40 a second"
+    if record.before is None or record.after is None:
+        return Promise(claim, False, "nothing was applied")
+    started = shop.quotes_started
+    first = _most_in_a_second([time for time in started if time < record.before.at])
+    second = _most_in_a_second([time for time in started if time > record.after.at])
     rejected = shop.tallies["quotes"].rejected
-    claim = f"the rate limit held: at most {BURST_AND_SECOND} quotes within any second"
-    return Promise(claim, 0 < most <= BURST_AND_SECOND and rejected > 0, f"{most} at most; {rejected} calls rejected")
+    held = 0 < first <= FIRST_LIMIT and 0 < second <= SECOND_LIMIT and rejected > 0
+    return Promise(claim, held, f"at most {first}, then {second}, within any second; {rejected} rejected")
 
 
 def _broken_file_refused(record: Record) -> Promise:
@@ -141,7 +148,9 @@ def _circuit_stayed_open(record: Record) -> Promise:
         return Promise(claim, False, "it was not open")
     drift = after.at + after.retry_after - before.at - before.retry_after
     same = before.circuit is after.circuit and before.state is after.state is CircuitState.OPEN
-    return Promise(claim, same and abs(drift) < 0.05, f"next probe in {before.retry_after:.1f} s, then {after.retry_after:.1f} s")
+    return Promise(
+        claim, same and abs(drift) < 0.05, f"next probe in {before.retry_after:.1f} s, then {after.retry_after:.1f} s"
+    )
 
 
 def _counters_went_on(record: Record) -> Promise:
@@ -168,6 +177,10 @@ def _circuit_closed(record: Record) -> Promise:
     return Promise(claim, True, f"{record.closed[0] - record.opened[0]:.1f} s after it had opened")
 
 
+def _most_in_a_second(times: Sequence[float]) -> int:
+    return max((_between(times, start, start + 1.0) for start in times), default=0)
+
+
 def _between(times: Sequence[float], start: float, end: float) -> int:
     return bisect_left(times, end) - bisect_left(times, start)
 
@@ -175,5 +188,3 @@ def _between(times: Sequence[float], start: float, end: float) -> int:
 def kept(promises: Sequence[Promise]) -> bool:
     """Tell whether all of them held."""
     return all(promise.held for promise in promises)
-
-

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -18,7 +18,7 @@ from aioresilience.cli.demo.service import PER_SECOND, Shop
 
 STYLES: Final = {"act": "bold cyan", "ok": "green", "trouble": "yellow", "detail": "dim"}
 MARKS: Final = {"act": "▶", "ok": "✓", "trouble": "!", "detail": " "}
-LINES: Final = 16
+TABLE_HEIGHT: Final = 9
 
 
 class Screen:
@@ -28,7 +28,7 @@ class Screen:
         self._console = console
         self._shop = shop
         self._started = self._shown = time.monotonic()
-        self._said: deque[Text] = deque(maxlen=LINES)
+        self._said: list[Text] = []
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Screen:
@@ -57,7 +57,8 @@ class Screen:
         """Show the state of the shop: always on a terminal, once a second elsewhere."""
         now = time.monotonic()
         if self._live is not None:
-            self._live.update(Group(policies(self._shop), *self._said), refresh=True)
+            room = max(3, self._console.height - TABLE_HEIGHT)
+            self._live.update(Group(policies(self._shop), *self._said[-room:]), refresh=True)
         elif now - self._shown >= 1.0:
             self._shown = now
             line = f"{now - self._started:5.1f} s   {one_line(self._shop)}"
@@ -81,7 +82,8 @@ def circuit_state(shop: Shop) -> str:
 
 def policies(shop: Shop) -> Table:
     """Return how the calls under each policy ended, and what the policy did about them."""
-    table = Table(title=f"resilience.yaml, generation {shop.registry.generation}", title_justify="left")
+    title = f"How the calls ended (resilience.yaml, generation {shop.registry.generation})"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("policy", style="bold")
     for heading in ("calls", "answered", "replaced", "rejected", "cut", "failed"):
         table.add_column(heading, justify="right")
@@ -96,22 +98,22 @@ def policies(shop: Shop) -> Table:
 def _did(shop: Shop, name: str) -> RenderableType:
     policy, done = shop.registry.get(name), []
     if policy.circuit_breaker is not None:
-        done.append(f"circuit {circuit_state(shop)}")
-        done.append(f"{sum(policy.circuit_breaker.counts.rejected.values())} kept from the provider")
+        spared = sum(policy.circuit_breaker.counts.rejected.values())
+        done.append(f"circuit {circuit_state(shop)}, {spared} attempts spared")
     if policy.retry is not None:
         done.append(f"{policy.retry.tally.retries} retries")
     if policy.rate_limiter is not None:
         done.append(f"{sum(policy.rate_limiter.counts.rejected.values())} over the rate")
     if policy.bulkhead is not None and policy.mode == "observe":
-        done.append(f"observes: would have rejected {policy.bulkhead.counts.observed}")
-    elif policy.bulkhead is not None:
+        done.append(f"observes: would reject {policy.bulkhead.counts.observed}")
+    elif policy.bulkhead is not None and any(policy.bulkhead.counts.rejected.values()):
         done.append(f"{sum(policy.bulkhead.counts.rejected.values())} over the bulkhead")
     return Text(", ".join(done))
 
 
 def verdict(promises: Sequence[Promise]) -> Table:
     """Return what was promised and what was seen."""
-    table = Table(title="What was promised", title_justify="left", show_lines=False)
+    table = Table(title="What was promised", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", justify="center")
     table.add_column("promise")
     table.add_column("what was seen")

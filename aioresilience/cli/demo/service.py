@@ -80,6 +80,7 @@ class Shop:
         self.registry = registry = Registry.from_file(file, callables={"pay-later": pay_later}, environ={})
         self.tallies = {name: Tally() for name in PER_SECOND}
         self.flights: list[Flight] = []
+        self.quotes_started: list[float] = []
         self._running: set[asyncio.Task[None]] = set()
 
         @resilient("payments", registry=registry)
@@ -89,6 +90,7 @@ class Shop:
 
         @resilient("quotes", registry=registry)
         async def quote(number: int) -> bytes:
+            self.quotes_started.append(time.monotonic())
             return await get(upstream.port, f"/quotes?number={number}")
 
         @resilient("search", registry=registry)

@@ -124,7 +124,9 @@ async def test_callbacks_tell_a_failed_call_from_the_one_that_opened_it(clock: V
     async def note(context: ExceptionContext) -> None:
         told.append(context)
 
-    circuit = breaker(clock, ExceptionConfig(on_exception=told.append if kind == "plain" else note), failure_threshold=2)
+    circuit = breaker(
+        clock, ExceptionConfig(on_exception=told.append if kind == "plain" else note), failure_threshold=2
+    )
     await fail(circuit, 2)
     with pytest.raises(CircuitBreakerOpenError):
         await circuit.call(ok)

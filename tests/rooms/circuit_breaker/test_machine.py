@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hypothesis import settings, strategies as st
@@ -149,7 +150,9 @@ class Breaker(RuleBasedStateMachine):
             self.model.take(ticket)
         return ticket, self.model.era, self.model.now
 
-    @rule(ticket=tickets, outcome=st.sampled_from(["success", "failure", "neutral"]), took=st.sampled_from([None, 1, 3]))
+    @rule(
+        ticket=tickets, outcome=st.sampled_from(["success", "failure", "neutral"]), took=st.sampled_from([None, 1, 3])
+    )
     def settle(self, ticket: tuple[object, int, float], outcome: str, took: float | None) -> None:
         held, era, _ = ticket
         if held is None:
@@ -208,10 +211,10 @@ class Breaker(RuleBasedStateMachine):
         totals = len(outcomes), sum(f for f, _ in outcomes), sum(s for _, s in outcomes)
         assert machine.totals(model.now) == totals
         changes = [note for note in machine.notes if note.what == "state_change"]
-        assert all(one.new is two.old for one, two in zip(changes, changes[1:], strict=False))
+        assert all(one.new is two.old for one, two in itertools.pairwise(changes))
 
 
-Breaker.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+Breaker.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestBreaker = Breaker.TestCase
 
 
