@@ -13,7 +13,7 @@ from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.failures import NEUTRAL, SUCCESS, Judge
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ConfigT, Context, Pattern
-from aioresilience.scope import Scope
+from aioresilience.scope import Scope, Timeline
 
 
 Exit = Callable[[BaseException | None], BaseException | None]
@@ -40,10 +40,22 @@ class Bound(Pattern[ConfigT]):
         """Raise the error, or return what stands for it."""
         raise error from cut
 
-    def open(self, limit: float) -> Scope:
-        """Return a scope that ends `limit` seconds from now."""
-        when = self.clock.monotonic() + limit
-        return Scope(when, limit, clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+    def opener(self) -> Callable[[float], Scope]:
+        """Return what opens the scope of one call, `limit` seconds long; all of them share one timer per loop."""
+        monotonic = self.clock.monotonic
+        line = Timeline(clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+
+        def open_scope(limit: float) -> Scope:
+            scope = Scope(monotonic() + limit, limit, line)
+            scope.enter()
+            return scope
+
+        return open_scope
+
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every bound."""
+        return type(self).layer is Bound.layer
 
     def stalled(self, late: float) -> None:
         """Tell that the loop stood still, so that the timer was `late` seconds late."""
@@ -54,7 +66,7 @@ class Bound(Pattern[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
         config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        enforced = enforcer(self.mode_in(context))
+        enforced, open_scope = enforcer(self.mode_in(context)), self.opener()
 
         async def bounded(call: Call) -> object:
             self.counts.started += 1
@@ -63,24 +75,29 @@ class Bound(Pattern[ConfigT]):
                 return await self.watch(inner, call, limit)
             if limit <= 0:
                 return await self.refuse(config, limit)
-            scope = self.open(limit)
-            scope.enter()
+            scope = open_scope(limit)
             try:
                 result = await inner(call)
             except BaseException as error:
-                if not scope.leave(error):
-                    self.counts.settle(judge.of_error(error, call.started))
-                    raise
-                timed_out = self.cut(scope, limit)
-                timed_out.neutral = judge.of_cut(scope, call.started) is NEUTRAL
-                await self.report(timed_out)
-                return self.answer(config, timed_out, error)
+                return await self.failed(scope, limit, error, call.started, config, judge)
             scope.leave(None)
             self.counts.succeeded += 1
             self.ended(limit, self.clock.monotonic() - scope.when + limit)
             return result
 
         return bounded
+
+    async def failed(
+        self, scope: Scope, limit: float, error: BaseException, started: float | None, config: ConfigT, judge: Judge
+    ) -> object:
+        """Leave the scope of a call that raised: raise its error, or what became of a call that the scope cut."""
+        if not scope.leave(error):
+            self.counts.settle(judge.of_error(error, started))
+            raise error
+        timed_out = self.cut(scope, limit)
+        timed_out.neutral = judge.of_cut(scope, started) is NEUTRAL
+        await self.report(timed_out)
+        return self.answer(config, timed_out, error)
 
     async def refuse(self, config: ConfigT, limit: float) -> object:
         """Cut a call before it starts: its time was over before."""
@@ -106,8 +123,7 @@ class Bound(Pattern[ConfigT]):
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.config)
         self.counts.started += 1
-        scope = self.open(limit)
-        scope.enter()
+        scope = self.opener()(limit)
 
         def leave(error: BaseException | None) -> BaseException | None:
             if scope.leave(error):

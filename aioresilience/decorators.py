@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, TypeVar
 
 from aioresilience import callables
-from aioresilience.calls import ANYONE, Call, Caller
+from aioresilience.calls import ANYONE, Caller
 from aioresilience.policy import Policy
 from aioresilience.registry import Registry, get_registry
 from aioresilience.registry.names import declare
@@ -39,15 +39,14 @@ def resilient(
 
             @functools.wraps(func)
             async def plain(*args: P.args, **kwargs: P.kwargs) -> T:
-                call = Call(func, args, kwargs, ANYONE)
-                return await find().snapshot.run(call)  # type: ignore[return-value]
+                return await find().snapshot.run(func, args, kwargs, ANYONE)  # type: ignore[return-value]
 
             return plain
 
         @functools.wraps(func)
         async def keyed(*args: P.args, **kwargs: P.kwargs) -> T:
-            call = Call(func, args, kwargs, _caller(key, priority, args, kwargs))
-            return await find().snapshot.run(call)  # type: ignore[return-value]
+            caller = _caller(key, priority, args, kwargs)
+            return await find().snapshot.run(func, args, kwargs, caller)  # type: ignore[return-value]
 
         return keyed
 

@@ -83,8 +83,8 @@ class Guard(Pattern[ConfigT]):
                 result = await inner(call)
             except BaseException as error:
                 reason = self.settle_error(ticket, error, call.started, judge)
-                if handler is not None and reason is not None:
-                    await self.hand_over(reason, error, str(error), **self.failure_details())
+                if handler is not None:
+                    await self.report_failure(reason, error)
                 raise
             if judge_result is None:
                 outcome = SUCCESS
@@ -94,7 +94,7 @@ class Guard(Pattern[ConfigT]):
                 counts.settle(outcome)
             settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
-                self.tell(_moment(outcome))
+                self.tell(moment_of(outcome))
             return result
 
         return guarded
@@ -131,8 +131,18 @@ class Guard(Pattern[ConfigT]):
         else:
             reason = self.settle(ticket, outcome, started)
         if self.listening():
-            self.tell(_moment(outcome), error)
+            self.tell(moment_of(outcome), error)
         return reason if outcome is FAILURE else None
+
+    async def report_failure(self, reason: IntEnum | None, error: BaseException) -> None:
+        """Give the ExceptionConfig its say about a failed call."""
+        if reason is not None:
+            await self.hand_over(reason, error, str(error), **self.failure_details())
+
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every guard."""
+        return type(self).layer is Guard.layer
 
     def entry(self, mode: Mode) -> Callable[[Caller], Awaitable[object | None]]:
         """Return what happens to a call that is not admitted at once."""
@@ -186,7 +196,8 @@ class Guard(Pattern[ConfigT]):
         )
 
 
-def _moment(outcome: Outcome) -> str:
+def moment_of(outcome: Outcome) -> str:
+    """Name the moment of a call that ended."""
     if outcome is SUCCESS:
         return "succeeded"
     return "failed" if outcome is FAILURE else "neutral"

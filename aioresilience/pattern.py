@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -71,6 +71,16 @@ def _default_name(key: str) -> str:
     return f"{key}-{next(_numbers.setdefault(key, itertools.count(1)))}"
 
 
+class _ConfigField:
+    """Reads a field of the config; an attribute that an instance sets itself comes first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, pattern: AnyPattern | None, owner: type[AnyPattern]) -> object:
+        return self if pattern is None else getattr(pattern.config, self._name)
+
+
 class Pattern(Generic[ConfigT]):
     """One mechanism with its config, its live state, its counters and its events.
 
@@ -106,13 +116,15 @@ class Pattern(Generic[ConfigT]):
         """The `pattern_type` string of errors and contexts."""
         return self.key
 
-    def __getattr__(self, name: str) -> object:
-        """Read a config field on the instance, as 0.2 did."""
-        if not name.startswith("_"):
-            fields = type(self).config_type.model_fields
-            if name in fields:
-                return getattr(self.config, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if TYPE_CHECKING:  # at run time it would make every attribute of every pattern slow to read
+
+        def __getattr__(self, name: str) -> object: ...
+
+    def __init_subclass__(cls) -> None:
+        """Let config fields be read on the instance, as 0.2 did."""
+        for name in getattr(cls, "config_type", PatternConfig).model_fields:
+            if not hasattr(cls, name):
+                setattr(cls, name, _ConfigField(name))
 
     def mode_in(self, context: Context) -> Mode:
         """Return how this pattern acts in a policy: only guards follow the policy's own mode."""
@@ -121,6 +133,11 @@ class Pattern(Generic[ConfigT]):
     def wrap(self, inner: Handler, context: Context) -> Handler:
         """Wrap `inner` unless this pattern is off."""
         return inner if self.mode_in(context) == "off" else self.layer(inner, context)
+
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every pattern of its kind, which may be written out in one frame."""
+        return False
 
     @abstractmethod
     def layer(self, inner: Handler, context: Context) -> Handler:
@@ -148,7 +165,7 @@ class Pattern(Generic[ConfigT]):
         )  # fmt: skip
         self.events.publish(event)
 
-    async def execute(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def execute(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `func` through this pattern alone; a plain function runs in a worker thread."""
         layer = self._alone
         if layer is None:
@@ -194,9 +211,65 @@ def _handler(exceptions: ExceptionConfig | None, name: str, pattern_type: str) -
     )
 
 
-class Repeat(Pattern[ConfigT]):
-    """A pattern that may call more than once; the room writes the layer."""
+class Recovering(Pattern[ConfigT]):
+    """A pattern that acts where a call has failed: it calls again, or answers in the call's place.
+
+    A room gives `plan`, `begin` and `recover`, and `review` where it may object to a result.
+    """
+
+    @abstractmethod
+    def plan(self, context: Context) -> Any:
+        """Return what a call keeps until its end, whatever is retuned meanwhile; only the room looks into it."""
+
+    @abstractmethod
+    def begin(self, plan: Any) -> None:
+        """Note that a call starts."""
+
+    @abstractmethod
+    async def recover(self, plan: Any, call: Call, error: BaseException, inner: Handler) -> object:
+        """Return what becomes of a call that raised, or raise; count how it ended."""
+
+    def reads_results(self, plan: Any) -> bool:
+        """Tell whether results are to be reviewed."""
+        return False
+
+    async def review(self, plan: Any, call: Call, result: object, inner: Handler) -> object:
+        """Return what becomes of a result, or raise; count how the call ended."""
+        return result
+
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every pattern of this kind."""
+        return type(self).layer is Recovering.layer
+
+    def layer(self, inner: Handler, context: Context) -> Handler:
+        """Call, and hand over what does not simply succeed: the one path through retry and fallback."""
+        plan, counts = self.plan(context), self.counts
+        reads = self.reads_results(plan)
+
+        async def recovered(call: Call) -> object:
+            self.begin(plan)
+            call.started = error = None
+            try:
+                result = await inner(call)
+            except BaseException as raised:
+                error = raised
+            if error is not None:
+                try:
+                    return await self.recover(plan, call, error, inner)
+                finally:
+                    error = None  # this frame is in its traceback, and must not keep it alive
+            if reads:
+                return await self.review(plan, call, result, inner)
+            counts.succeeded += 1
+            return result
+
+        return recovered
 
 
-class Replace(Pattern[ConfigT]):
-    """A pattern that may answer in the call's place; the room writes the layer."""
+class Repeat(Recovering[ConfigT]):
+    """A pattern that may call more than once."""
+
+
+class Replace(Recovering[ConfigT]):
+    """A pattern that may answer in the call's place."""

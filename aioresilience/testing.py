@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from aioresilience.events import EventType, ResilienceEvent, global_bus
 from aioresilience.policy import bypass
 from aioresilience.registry import Registry, get_registry
+from aioresilience.scope import TimerQueue
 
 __all__ = ["EventLog", "VirtualClock", "VirtualTimer", "bypass", "override"]
 
@@ -29,6 +30,12 @@ class VirtualTimer:
     def cancel(self) -> None:
         """Forget the callback."""
         self.cancelled = True
+
+    @property
+    def needed(self) -> bool:
+        """Whether the callback would do anything."""
+        owner = getattr(self.callback, "__self__", None)
+        return not self.cancelled and not (isinstance(owner, TimerQueue) and owner.idle)
 
 
 class VirtualClock:
@@ -65,9 +72,9 @@ class VirtualClock:
 
     @property
     def pending(self) -> int:
-        """How many timers wait, the cancelled ones left out."""
+        """How many timers wait for something; cancelled ones are left out, and shared ones that nobody needs now."""
         with self._lock:
-            return sum(not timer.cancelled for _, _, timer in self._timers)
+            return sum(timer.needed for _, _, timer in self._timers)
 
     def move(self, seconds: float) -> None:
         """Move the time and run what is due, without letting tasks run in between."""

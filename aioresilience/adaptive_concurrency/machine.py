@@ -14,8 +14,9 @@ from aioresilience.adaptive_concurrency.config import AdaptiveConcurrencyConfig
 class AimdMachine:
     """The limit, what is in use of it, and the window that will move it.
 
-    `take` and `free` are straight-line: CPython 3.11 never switches threads inside them. A ticket is the era in which
-    its call started; a shrink begins a new one, and results of earlier eras are not held against the new limit.
+    `take`, and `end` up to the close of a window, are straight-line: CPython 3.11 never switches threads inside them. A
+    ticket is the era in which its call started; a shrink begins a new one, and results of earlier eras are not held
+    against the new limit.
     """
 
     __slots__ = ("active", "bad", "config", "era", "estimate", "good", "limit", "lock", "peak", "window")
@@ -40,23 +41,10 @@ class AimdMachine:
             self.peak = active
         return self.era
 
-    def free(self) -> None:
-        """Give a place back."""
+    def end(self, era: int, good: bool | None) -> bool:
+        """Give a place back and count a judged result into the window; True when that moved the limit."""
         self.active -= 1
-
-    def take_locked(self) -> int | None:
-        """Take a place where threads run at the same time."""
-        with self.lock:
-            return self.take()
-
-    def free_locked(self) -> None:
-        """Give a place back where threads run at the same time."""
-        with self.lock:
-            self.free()
-
-    def note(self, era: int, good: bool) -> bool:
-        """Count a result into the window; True when that moved the limit."""
-        if era != self.era:
+        if good is None or era != self.era:
             return False
         if good:
             self.good += 1
@@ -67,10 +55,15 @@ class AimdMachine:
         with self.lock:
             return self._close()
 
-    def note_locked(self, era: int, good: bool) -> bool:
-        """Count a result where threads run at the same time."""
+    def take_locked(self) -> int | None:
+        """Take a place where threads run at the same time."""
         with self.lock:
-            return self.note(era, good)
+            return self.take()
+
+    def end_locked(self, era: int, good: bool | None) -> bool:
+        """Give a place back where threads run at the same time."""
+        with self.lock:
+            return self.end(era, good)
 
     def _close(self) -> bool:
         """Grow after a good window that used at least half the limit, shrink after a bad one."""

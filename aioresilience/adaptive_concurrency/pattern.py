@@ -61,8 +61,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
         super().__init__(name, config, clock=clock)
         self.machine = AimdMachine(config)
         self._take = self.machine.take if _GIL else self.machine.take_locked
-        self._free = self.machine.free if _GIL else self.machine.free_locked
-        self._note = self.machine.note if _GIL else self.machine.note_locked
+        self._end = self.machine.end if _GIL else self.machine.end_locked
         self._held: deque[object | None] = deque()
         self._telling = threading.RLock()
         self._told = self.machine.limit
@@ -73,11 +72,8 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Give the place back and learn from the outcome; neutral ones teach nothing."""
-        self._free()
-        if outcome is NEUTRAL or outcome is REJECTED:
-            return
-        assert isinstance(ticket, int)
-        if self._note(ticket, outcome is SUCCESS):
+        good = None if outcome is NEUTRAL or outcome is REJECTED else outcome is SUCCESS
+        if self._end(ticket, good):  # type: ignore[arg-type]  # what admit returned
             self._tell_limit()
 
     def refusal(self, caller: Caller) -> ConcurrencyLimitError:

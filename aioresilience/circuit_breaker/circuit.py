@@ -10,7 +10,6 @@ from typing import cast
 from aioresilience.calls import Call, Caller, Handler
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
-from aioresilience.circuit_breaker.windows import Outcomes
 from aioresilience.clock import Clock
 from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
 from aioresilience.exceptions import (
@@ -24,8 +23,9 @@ from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matc
 from aioresilience.guard import Guard
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ALONE, Context
-from aioresilience.scope import Scope
+from aioresilience.scope import Scope, Timeline
 
+_NAMES = {state: state.name.lower() for state in CircuitState}
 _MOMENTS = {"succeeded": EventType.CALL_SUCCESS, "failed": EventType.CALL_FAILURE}
 
 
@@ -66,22 +66,24 @@ class Circuit(Guard[CircuitConfig]):
         return ticket if ticket is not None else self._probe()
 
     def _probe(self) -> object | None:
-        ticket = self.machine.probe(self.clock.monotonic())
+        machine, now = self.machine, self.clock.monotonic()
+        if machine.state is OPEN and now < machine.probe_at:
+            return None
+        ticket = machine.probe(now)
         self._announce()
         return ticket
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
         """Tell the outcome to the era that the call started in."""
         window = self.machine.window
-        if ticket is window and outcome is SUCCESS and (window.plain or self._is_ordinary(window, started)):
-            window.calls += 1
-            return None
-        return self._settle(ticket, outcome, started)
-
-    def _is_ordinary(self, window: Outcomes, started: float | None) -> bool:
-        """Tell whether a success is neither slow nor the first of its slice of time."""
-        now = self.clock.monotonic()
-        return now < window.until and (started is None or now - started < window.slow_after)
+        if ticket is not window or outcome is not SUCCESS:
+            return self._settle(ticket, outcome, started)
+        if not window.plain:
+            now = self.clock.monotonic()
+            if now >= window.until or (started is not None and now - started >= window.slow_after):
+                return self._settle(ticket, outcome, started)
+        window.calls += 1
+        return None
 
     def _settle(self, ticket: object, outcome: Outcome, started: float | None) -> CircuitBreakerReason | None:
         machine, now = self.machine, self.clock.monotonic()
@@ -101,21 +103,18 @@ class Circuit(Guard[CircuitConfig]):
 
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the circuit is open, or that all probes are under way."""
-        machine = self.machine
-        wait = machine.retry_after(self.clock.monotonic())
-        details = self.failure_details()
+        machine, forced = self.machine, self.machine.forced
         if machine.state is HALF_OPEN:
             why = f"half-open, and its {len(machine.live)} probes are under way"
-            return self._refuse(CircuitBreakerReason.HALF_OPEN_REJECTION, why, wait, details)
-        why = "open" if wait is None else f"open, next probe in {wait:.3g} s"
-        if (forced := machine.forced) is not None:
-            why, details = f"forced open: {forced}", {**details, "forced": forced}
-        return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, why, wait, details)
+            return self._refuse(CircuitBreakerReason.HALF_OPEN_REJECTION, why, None)
+        if forced is not None:
+            return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, f"forced: {forced}", None, forced=forced)
+        wait = max(0.0, machine.probe_at - self.clock.monotonic())
+        return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, f"open, next probe in {wait:.3g} s", wait)
 
-    def _refuse(
-        self, reason: CircuitBreakerReason, why: str, wait: float | None, details: Mapping[str, object]
-    ) -> RejectionError:
-        return self.reject(reason, f"circuit breaker {self.name!r} is {why}", wait, **details)
+    def _refuse(self, reason: CircuitBreakerReason, why: str, wait: float | None, **more: object) -> RejectionError:
+        message = f"circuit breaker {self.name!r} is {why}"
+        return self.reject(reason, message, wait, **self.failure_details(), **more)
 
     def judge(self, context: Context) -> Judge:
         """Let `failure_exceptions` and `failure_predicate` win over `classify`."""
@@ -127,14 +126,21 @@ class Circuit(Guard[CircuitConfig]):
             context.attempt_timeout or config.timeout,
         )
 
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every guard, as they do without a `timeout` of the breaker's own."""
+        return self.config.timeout is None
+
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Bound the call in time where `timeout` is set, then go the path of every guard."""
         limit = self.config.timeout
         return super().layer(inner if limit is None else self._bounded(inner, limit), context)
 
     def _bounded(self, inner: Handler, limit: float) -> Handler:
+        line = Timeline(clock=self.clock, on_stall=self._stalled)
+
         async def bounded(call: Call) -> object:
-            scope = Scope(self.clock.monotonic() + limit, limit, clock=self.clock, on_stall=self._stalled)
+            scope = Scope(self.clock.monotonic() + limit, limit, line)
             scope.enter()
             try:
                 result = await inner(call)
@@ -197,14 +203,14 @@ class Circuit(Guard[CircuitConfig]):
 
     def failure_details(self) -> Mapping[str, object]:
         """Return the state, in lower case, and the failures in a row."""
-        return {"state": self.state.name.lower(), "failure_count": self.machine.failures_in_row}
+        return {"state": _NAMES[self.machine.state], "failure_count": self.machine.failures_in_row}
 
     def status(self) -> dict[str, object]:
         """Return the state, what the window holds, and the counts; `retry_after` in seconds, None where unknown."""
         machine, now = self.machine, self.clock.monotonic()
         calls, failures, slow = machine.totals(now)
         return super().status() | {
-            "state": self.state.name.lower(),
+            "state": _NAMES[self.state],
             "forced": machine.forced,
             "retry_after": machine.retry_after(now),
             "half_open_calls": self.half_open_calls,

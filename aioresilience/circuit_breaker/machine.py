@@ -158,6 +158,8 @@ class CircuitMachine:
             return probe
 
     def _return(self, ticket: object, now: float) -> bool:
+        if ticket not in self.live:
+            return False
         self._expire(now)
         return self.live.pop(ticket, None) is not None
 

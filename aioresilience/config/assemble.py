@@ -215,6 +215,3 @@ def _behaviour(tree: Block) -> dict[str, object]:
 
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-

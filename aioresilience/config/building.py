@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from aioresilience.config.findings import Findings
@@ -21,7 +22,14 @@ from aioresilience.config.scalars import is_string, plain_scalar
 
 MAX_ALIASES = 10_000
 MAX_ALIASED_NODES = 100_000
-NODES_PER_BREATH = 400
+CHARACTERS_PER_BREATH = 4096
+"""A few hundred values of a policy file, less than a millisecond of work."""
+MAX_REMEMBERED = 4096
+"""Keys and unquoted values that are looked at only once."""
+
+_PLAIN_KEY = re.compile(
+    r"(?!(?:null|true|false)$)[a-z][a-z0-9_.-]*"
+)  # most keys; the others are looked at more closely
 
 
 class Builder:
@@ -30,7 +38,7 @@ class Builder:
     def __init__(
         self, events: Callable[[], Event], findings: Findings, max_nodes: int, breathe: Callable[[], None]
     ) -> None:
-        """Read `events`; `breathe` is called every few hundred nodes, about a millisecond of work."""
+        """Read `events`; `breathe` is called every few thousand characters, within a millisecond of work."""
         self._next = events
         self._findings = findings
         self._source = findings.source
@@ -59,6 +67,7 @@ class Builder:
         while True:
             event = following()
             if type(event) is MappingEndEvent:
+                self._nodes += len(block)
                 return block
             start = event.start_mark.index
             key: str | None
@@ -86,10 +95,11 @@ class Builder:
             ):
                 value = known[event.value]
                 extent = len(event.value)
-                self._count(event)
             else:
                 value = self._node(event, depth, key)
                 extent = min(event.end_mark.index - at, LENGTH_MAX)
+            if at >= self._pause:
+                self._rest(event, len(block))
             if key is not None:
                 block[key] = value
                 places[key] = (start << LENGTH_BITS | length) << SPAN_BITS | at << LENGTH_BITS | extent
@@ -99,8 +109,11 @@ class Builder:
         while True:
             event = self._next()
             if type(event) is SequenceEndEvent:
+                self._nodes += len(items)
                 return items
             start = event.start_mark.index
+            if start >= self._pause:
+                self._rest(event, len(items))
             length = min(event.end_mark.index - start, LENGTH_MAX)
             items.append(self._node(event, depth, len(items)))
             items.places.append(start << LENGTH_BITS | length)
@@ -110,7 +123,8 @@ class Builder:
             self._findings.complex_key(event)
             self._skip(event)
             return None
-        key = self._checked_key(event)
+        plain = _PLAIN_KEY.fullmatch(event.value) and not event.style and event.anchor is event.tag is None
+        key = self._remembered(event.value) if plain else self._checked_key(event)
         if key is not None and key in block:
             self._findings.duplicate(event, block)
         return key
@@ -126,19 +140,26 @@ class Builder:
         elif not is_string(event.value):
             self._findings.no_string(event)
         elif not self._findings.plain_template(event) and not self._findings.invisible(event, event.value):
-            return self._keys.setdefault(event.value, event.value)
+            return self._remembered(event.value)
         return None
+
+    def _remembered(self, key: str) -> str:
+        if len(self._keys) < MAX_REMEMBERED:
+            self._keys[key] = key
+        return key
 
     def _skip(self, event: Event) -> None:
         """Pass over the rest of a block or list."""
         depth = int(isinstance(event, CollectionStartEvent))
         while depth:
             event = self._next()
-            self._count(event)
+            self._nodes += 1
+            if event.start_mark.index >= self._pause:
+                self._rest(event, 0)
+            self._refuse_depth(event, depth)
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
 
     def _node(self, event: Event, depth: int, step: str | int | None) -> Node:
-        self._count(event)
         if type(event) is ScalarEvent and event.tag is None and event.anchor is None:
             return self._quoted(event) if event.style else self._plain(event)
         assert isinstance(event, NodeEvent)
@@ -204,7 +225,7 @@ class Builder:
         except ValueError as error:
             self._findings.report("AR121", event, str(error), "quote it if it is text")
             return None
-        if len(text) <= LENGTH_MAX:
+        if len(text) <= LENGTH_MAX and len(self._known) < MAX_REMEMBERED:
             self._known[text] = value
         return value
 
@@ -220,14 +241,10 @@ class Builder:
             message = f"more than {MAX_DEPTH} levels of blocks and lists"
             self._findings.stop("AR113", event, message, "flatten the document")
 
-    def _count(self, event: Event) -> None:
-        self._nodes += 1
-        if self._nodes >= self._pause:
-            self._rest(event)
-
-    def _rest(self, event: Event) -> None:
-        self._pause = self._nodes + NODES_PER_BREATH
+    def _rest(self, event: Event, growing: int) -> None:
+        """Let others run, and stop at too many values; `growing` are those of the block or list that is being built."""
+        self._pause = event.start_mark.index + CHARACTERS_PER_BREATH
         self._breathe()
-        if self._nodes > self._max_nodes:
+        if self._nodes + growing > self._max_nodes:
             hint = "split the file with include, or raise AIORESILIENCE_MAX_BYTES"
             self._findings.stop("AR114", event, f"more than {self._max_nodes} values", hint)

@@ -105,12 +105,12 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
     """Return the model of the block at a path of fields; mappings and lists lead on to what they hold."""
     for step in path:
         found = model.model_fields.get(step) if isinstance(step, str) else None
-        model = (_model_in(found.annotation) if found else None) or model
+        model = (model_in(found.annotation) if found else None) or model
     return model
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
+def model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model of the blocks that a field may hold, None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for one in get_args(annotation) if (found := _model_in(one))), None)
-
+    return next((found for one in get_args(annotation) if (found := model_in(one))), None)

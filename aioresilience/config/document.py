@@ -60,9 +60,11 @@ Codes = Annotated[
 """A status code or a range of them."""
 Text = Annotated[str, Field(min_length=1)]
 Dotted = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False)]
+_NAMES = {"type": ["string", "array"], "pattern": NAME_PATTERN, "items": {"type": "string", "pattern": NAME_PATTERN}}
+_TEXTS = {"type": ["string", "array"], "minLength": 1, "items": {"type": "string", "minLength": 1}}
+Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_NAMES)]
 """One name or a list of them."""
-Paths = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False)]
+Paths = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_TEXTS)]
 
 
 class About(Part):

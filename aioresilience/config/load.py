@@ -256,6 +256,3 @@ def _frame_of(tree: Block) -> dict[str, object]:
 
 def _backends(frame: Frame) -> dict[str, Backend]:
     return {name: one for name, one in (frame.backends or {}).items() if one is not None}
-
-
-

@@ -133,13 +133,14 @@ class Place:
         return self.source.text[start : min(start + self.length, end)]
 
     def excerpt(self) -> tuple[str, int]:
-        """Return what stands around this place in its line, and how many characters of the line were left out before."""
+        """Return what stands around this place in its line, and how many characters of the line come before that."""
         if self.source is None:
             return "", 0
         start, end = self.source.bounds(self.line)
         token = start + self.column - 1
         first = max(start, token - EXCERPT_MARGIN)
-        return self.source.text[first : min(end, token + self.length + EXCERPT_MARGIN)], first - start
+        last = token + min(self.length, EXCERPT_MARGIN) + EXCERPT_MARGIN
+        return self.source.text[first : min(end, last)], first - start
 
 
 def _append(chain: Place | None, last: Place) -> Place:

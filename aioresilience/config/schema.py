@@ -25,7 +25,7 @@ def json_schema(patterns: Iterable[type[AnyPattern]]) -> dict[str, object]:
     definitions: dict[str, Schema] = {key: _pattern(key, vocabulary) for key in sorted(vocabulary.types)}
     definitions["policy"] = _policy(vocabulary, fields_of(Extending))
     definitions["defaults"] = _policy(vocabulary, fields_of(PolicyFrame))
-    definitions["shared"] = _policy(vocabulary, {})
+    definitions["shared"] = _shared(vocabulary)
     definitions["overlay"] = _document({key: one for key, one in _sections().items() if key in IN_OVERLAY})
     root = _document({**_of_a_file(), **_sections()})
     return {
@@ -113,6 +113,15 @@ def _policy(vocabulary: Vocabulary, frame: dict[str, Schema]) -> Schema:
         frame["mode"] = {**frame["mode"], "markdownDescription": f"{frame['mode']['markdownDescription']}\n\n{_MODES}"}
     patterns = {key: _written_pattern(key, vocabulary) for key in vocabulary.types}
     return {"type": "object", "properties": {**frame, **patterns}, "additionalProperties": False}
+
+
+def _shared(vocabulary: Vocabulary) -> Schema:
+    """Return what a shared block may hold: patterns that use no other."""
+    block = _policy(vocabulary, {})
+    own = {"properties": {"use": {"type": "null"}}}
+    for pattern in block["properties"].values():
+        pattern["then"] = {"allOf": [pattern["then"], own]}
+    return block
 
 
 def _written_pattern(key: str, vocabulary: Vocabulary) -> Schema:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aioresilience.config.diagnostics import Diagnostic, diagnose
 from aioresilience.config.places import Place, Source
 
-TEMPLATE = re.compile(r"\{\{.*?(?:\}\}|$)|\{%.*?(?:%\}|$)", re.MULTILINE)
+TEMPLATE = re.compile(r"\{\{(?:[^\n]{0,200}?\}\})?|\{%(?:[^\n]{0,200}?%\})?")
 TEMPLATE_HINT = "render the template first, or write ${NAME}"
 _KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
 _ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from aioresilience.config.checking import Checker
-from aioresilience.config.complaints import Spot, complain
+from aioresilience.config.complaints import Spot, complain, model_in
 from aioresilience.config.diagnostics import suggest
 from aioresilience.config.document import NAME_PATTERN, Extending, Frame, Override, Part, PolicyFrame
 from aioresilience.config.inherit import Inheritance
@@ -18,6 +18,7 @@ from aioresilience.config.places import Block, Items, Node, Path, Place
 from aioresilience.config.report import Report, either, shown
 from aioresilience.config.vocabulary import IN_OVERLAY, POLICY_MAPS, TOP_LEVEL, Vocabulary
 from aioresilience.config.wording import Complaint, choice, malformed_name
+from aioresilience.units import Rate
 
 _NAME = re.compile(NAME_PATTERN)
 TOP = "the top level of the file"
@@ -54,7 +55,10 @@ class Written:
         self._patterns = frozenset(vocabulary.types)
         fields = {key: vocabulary.fields(key) for key in vocabulary.types}
         self._in_policy: Mapping[str, Collection[str]] = {**fields, "a policy": ["extends"], TOP: TOP_LEVEL}
-        self._in_pattern = {"the policy": vocabulary.policy_keys(), **fields}
+        self._in_pattern = {
+            key: {**_inside(model), "the policy": vocabulary.policy_keys(), **fields}
+            for key, model in vocabulary.types.items()
+        }
         self._at_top = {"a policy": vocabulary.policy_keys(), **fields, TOP: TOP_LEVEL}
 
     def check(self) -> None:
@@ -152,7 +156,7 @@ class Written:
             if checked.value is None and any(error["type"] != "missing" and error["loc"] for error in checked.errors):
                 self.refused.add(id(policy[key]))
             place = policy.key_place(key)
-            spot = Spot(block, path, place, self._vocabulary.types[key], ("use",), self._in_pattern)
+            spot = Spot(block, path, place, self._vocabulary.types[key], ("use",), self._in_pattern[key])
             complain(self._report, spot, _open(checked.errors), partial=True)
 
     def _use(self, key: str, block: Block, path: Path) -> Block:
@@ -223,6 +227,18 @@ class Written:
             self._report.add("AR202", overrides.value_place(index), "the field 'set' is missing", path=path)
         else:
             self.policy(one["set"], (*path, "set"), FRAMES["set"], one, "set")
+
+
+def _inside(model: type[BaseModel]) -> dict[str, Collection[str]]:
+    """Return the keys of the blocks within a block."""
+    found: dict[str, Collection[str]] = {}
+    for name, field in model.model_fields.items():
+        inner = model_in(field.annotation)
+        if inner is not None:
+            found[name] = inner.model_fields
+        elif field.annotation is Rate:
+            found[name] = ("permits", "per")
+    return found
 
 
 def without(block: Block, keys: Collection[str]) -> Block:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Final
 
-from aioresilience.calls import Call, Handler
+from aioresilience.calls import Call, Caller, Handler
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, FallbackEvent, PatternType
 from aioresilience.exceptions import ExceptionConfig, FallbackFailedError, FallbackReason
@@ -55,6 +56,7 @@ class Plan:
     judge: Judge
     reraise: bool
     reason: FallbackReason
+    enforced: Callable[[Caller], bool]
 
 
 class FallbackHandler(Replace[FallbackConfig]):
@@ -81,28 +83,33 @@ class FallbackHandler(Replace[FallbackConfig]):
         super().__init__(name, config or FallbackConfig(), exceptions=exceptions, clock=clock)
         self._tried = self._answered = 0
 
-    def layer(self, inner: Handler, context: Context) -> Handler:
-        """Call; answer for what failed."""
-        counts, plan, enforced = self.counts, self._plan(context), enforcer(self.mode_in(context))
+    def begin(self, plan: Plan) -> None:
+        """Count a call."""
+        self.counts.started += 1
 
-        async def covered(call: Call) -> object:
-            counts.started += 1
-            try:
-                result = await inner(call)
-            except Exception as error:
-                answer = await self._answer(plan, call, error, enforced(call.caller))
-                if answer is NOTHING:
-                    raise
-                return answer
-            except BaseException as error:
-                counts.settle(plan.judge.of_error(error, call.started))
+    async def recover(self, plan: Plan, call: Call, error: BaseException, inner: Handler) -> object:
+        """Answer for what failed; what is no Exception passes."""
+        try:
+            if not isinstance(error, Exception):
+                self.counts.settle(plan.judge.of_error(error, call.started))
+                raise error
+            return await self._recover(plan, call, error)
+        finally:
+            del error  # this frame is in its traceback, and must not keep it alive
+
+    async def _recover(self, plan: Plan, call: Call, primary: Exception) -> object:
+        try:
+            raise primary  # so that what a fallback raises has it as its context
+        except Exception:
+            answer = await self._answer(plan, call, primary, plan.enforced(call.caller))
+            if answer is NOTHING:
                 raise
-            counts.succeeded += 1
-            return result
+            return answer
+        finally:
+            del primary
 
-        return covered
-
-    def _plan(self, context: Context) -> Plan:
+    def plan(self, context: Context) -> Plan:
+        """Return what a call keeps until its end."""
         config = self.config
         kinds = config.fallback_on_exceptions
         return Plan(
@@ -111,6 +118,7 @@ class FallbackHandler(Replace[FallbackConfig]):
             Judge(context.classify, attempt_timeout=context.attempt_timeout),
             config.reraise_on_fallback_failure,
             FallbackReason.FALLBACK_ERROR if config.chain is None else FallbackReason.ALL_FALLBACKS_FAILED,
+            enforcer(self.mode_in(context)),
         )
 
     async def _answer(self, plan: Plan, call: Call, primary: Exception, enforced: bool) -> object:

@@ -10,7 +10,7 @@ from aioresilience.calls import Call
 from aioresilience.clock import Clock
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
 from aioresilience.fallback.config import FallbackConfig, Substitute
-from aioresilience.scope import Scope
+from aioresilience.scope import Scope, Timeline
 
 Source = Callable[[Call], Awaitable[object]]
 
@@ -38,7 +38,7 @@ def bounded(func: Callable[..., Awaitable[object]], timeout: float, name: str, c
     """Return `func` for `timeout` seconds at most, after which it is cut and OperationTimeoutError raised."""
 
     async def ask(call: Call) -> object:
-        scope = Scope(clock.monotonic() + timeout, timeout, clock=clock)
+        scope = Scope(clock.monotonic() + timeout, timeout, Timeline(clock=clock))
         scope.enter()
         try:
             result = await func(*call.args, **call.kwargs)

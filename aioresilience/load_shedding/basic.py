@@ -76,7 +76,8 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
 
     def _admit_weighed(self, caller: Caller) -> object | None:
         watch = self._watch
-        watch.begin(self)
+        if watch.samples:
+            watch.begin(self)
         probe = watch.probe()
         pressures = self._pressures(caller, probe)
         load, critical = 0.0, False

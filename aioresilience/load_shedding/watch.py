@@ -13,10 +13,11 @@ from aioresilience.load_shedding.signals import LagProbe, Pressure, lag_meter
 class Watch:
     """Reads the signals that the config sets a limit to; samples of CPU and memory come from the `sampler`'s thread.
 
-    A signal below half its limit is left out: nobody is shed for it. `on` tells whether there is anything to read.
+    A signal below half its limit is left out: nobody is shed for it. `on` tells whether there is anything to read,
+    `samples` whether that comes from the sampler.
     """
 
-    __slots__ = ("_clock", "_config", "_lags", "_sampler", "_subscription", "on")
+    __slots__ = ("_clock", "_config", "_lags", "_sampler", "_subscription", "on", "samples")
 
     def __init__(self, config: LoadSheddingConfig, clock: Clock, sampler: SystemSampler) -> None:
         self._clock = clock
@@ -28,8 +29,9 @@ class Watch:
     def retune(self, config: LoadSheddingConfig) -> None:
         """Take new limits."""
         self._config = config
-        self.on = _samples(config) or config.max_lag is not None or config.max_age is not None
-        if self._subscription is not None and _samples(config):
+        self.samples = config.cpu_threshold is not None or config.memory_threshold is not None
+        self.on = self.samples or config.max_lag is not None or config.max_age is not None
+        if self._subscription is not None and self.samples:
             self._subscription.every(config.check_interval)
         elif self._subscription is not None:
             self._subscription.end()
@@ -41,7 +43,7 @@ class Watch:
 
     def begin(self, owner: object) -> None:
         """Start sampling where it is wanted, for as long as `owner` lives; raises where psutil is missing."""
-        if self._subscription is None and _samples(self._config):
+        if self._subscription is None and self.samples:
             self._subscription = self._sampler.subscribe(owner, self._config.check_interval)
 
     @property
@@ -61,7 +63,7 @@ class Watch:
             age, limit = self._clock.monotonic() - caller.arrived, config.max_age
             if age * 2 > limit:
                 found.append(Pressure("request age", age, limit, " s", age / limit, SHARE))
-        sample = self.latest
+        sample = None if self._subscription is None else self._subscription.latest
         return found if sample is None else found + self._sampled(sample)
 
     def _sampled(self, sample: Sample) -> list[Pressure]:
@@ -77,7 +79,3 @@ class Watch:
 def queue_pressure(depth: int, limit: int) -> list[Pressure]:
     """Return the queue's depth as far as it matters."""
     return [Pressure("queue depth", depth, limit, "", depth / limit, NEVER_CRITICAL)] if depth * 2 > limit else []
-
-
-def _samples(config: LoadSheddingConfig) -> bool:
-    return config.cpu_threshold is not None or config.memory_threshold is not None

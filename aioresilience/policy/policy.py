@@ -12,7 +12,7 @@ from aioresilience import callables
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
 from aioresilience.bulkhead import Bulkhead
-from aioresilience.calls import ANYONE, Call, Caller
+from aioresilience.calls import ANYONE, Caller
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
@@ -131,10 +131,10 @@ class Policy:
         """The document under which the policy last changed."""
         return self.snapshot.generation
 
-    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `func` under the policy; a plain function runs in a worker thread."""
-        call = Call(callables.awaitable(func), args, kwargs, ANYONE)
-        return await self.snapshot.run(call)  # type: ignore[return-value]  # a handler passes on what func gives
+        made = callables.awaitable(func)
+        return await self.snapshot.run(made, args, kwargs, ANYONE)  # type: ignore[return-value]  # what func gives
 
     def bind(self, *, key: str | None = None, priority: str = "normal", arrived: float | None = None) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
@@ -174,7 +174,7 @@ class Policy:
 
         @functools.wraps(func)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await self.snapshot.run(Call(func, args, kwargs, ANYONE))  # type: ignore[return-value]
+            return await self.snapshot.run(func, args, kwargs, ANYONE)  # type: ignore[return-value]
 
         return wrapper
 
@@ -201,10 +201,10 @@ class BoundPolicy:
         self.policy = policy
         self.caller = caller
 
-    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `func` under the policy for this caller."""
-        call = Call(callables.awaitable(func), args, kwargs, self.caller)
-        return await self.policy.snapshot.run(call)  # type: ignore[return-value]
+        made = callables.awaitable(func)
+        return await self.policy.snapshot.run(made, args, kwargs, self.caller)  # type: ignore[return-value]
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block for this caller.

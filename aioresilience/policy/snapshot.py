@@ -1,12 +1,13 @@
-"""What one call runs under: a list of patterns folded into one callable, never changed afterwards."""
+"""What one call runs under: patterns made into one callable, never changed afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from aioresilience.calls import Handler, invoker
+from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy.fused import Run, fuse
 from aioresilience.timeout import TimeoutConfig
 
 
@@ -18,8 +19,20 @@ def fold(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Hand
     return handler
 
 
+def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Run:
+    """Return the fold in the form in which policies call."""
+    handler = fold(patterns, context, clock)
+
+    def run(
+        func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object], caller: Caller
+    ) -> Awaitable[object]:
+        return handler(Call(func, args, kwargs, caller))
+
+    return run
+
+
 class Snapshot:
-    """Patterns, their context, and the callable folded from them under their present configs."""
+    """Patterns, their context, and the callable made of them under their present configs."""
 
     __slots__ = ("context", "generation", "patterns", "run")
 
@@ -27,7 +40,7 @@ class Snapshot:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
-        self.run: Handler = fold(self.patterns, context, clock)
+        self.run: Run = fuse(patterns, context, clock, fold) or folded(patterns, context, clock)
 
 
 def attempt_timeout(configs: Iterable[PatternConfig]) -> float | None:

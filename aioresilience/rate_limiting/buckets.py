@@ -76,8 +76,8 @@ class Buckets(ABC, Generic[E]):
     """
 
     __slots__ = (
-        "burst", "census", "fast_until", "floor", "horizon", "last", "old", "per_second", "rate", "retired", "turn_at",
-        "young",
+        "burst", "census", "fast_until", "floor", "half_of_old", "horizon", "last", "old", "per_second", "rate",
+        "retired", "turn_at", "young",
     )  # fmt: skip
 
     algorithm: ClassVar[str]

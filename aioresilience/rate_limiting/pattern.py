@@ -185,12 +185,14 @@ class RateLimit(Guard[RateLimiterConfig]):
     def retune(self, config: RateLimiterConfig) -> None:
         """Keep the spent share of every bucket, rescaled; another algorithm or scope starts charged with it.
 
-        Raises ValueError, with nothing changed, for a backend.
+        Never raises, since it runs in the middle of a reload: with a backend the limit stays in this process, and an
+        event says so.
         """
-        _require_local(config)
         old = self.config
         super().retune(config)
         self._census.limit = config.max_limiters
+        if config.backend is not None and self.listening():
+            self._publish(EventType.BACKEND_DEGRADED, {"backend": config.backend, "in_use": "local"})
         if _shape(old) == _shape(config):
             return
         with self._limit.lock:
@@ -233,6 +235,8 @@ class RateLimit(Guard[RateLimiterConfig]):
                 "rate": rate_text(config.rate),
                 "burst": config.capacity,
                 "scope": config.scope,
+            "backend": config.backend,
+            "backend_in_use": "local",
                 "live_keys": self._census.live(now),
                 "max_limiters": config.max_limiters,
                 "waiting": self._limit.waiting,

@@ -124,14 +124,14 @@ class RetryConfig(PatternConfig):
         """Return what we would run ourselves.
 
         Three attempts ride out one bad host or one reset. A tenth of a second is longer than a connection takes to
-        recover and shorter than a user notices; full jitter spreads a herd best (see `Delays`). Two seconds, twenty
-        times the first delay, keep a whole call within a usual deadline. The budget keeps an outage from being
-        multiplied by the attempts.
+        recover and shorter than a user notices; full jitter spreads a herd best (see `Delays`). Two seconds keep a
+        whole call within a usual deadline; a first delay that somebody chose longer keeps its room to grow. The
+        budget keeps an outage from being multiplied by the attempts.
         """
         return {
             "max_attempts": 3,
             "initial_delay": 0.1,
-            "max_delay": 20 * _seconds_or(given.get("initial_delay"), 0.1),
+            "max_delay": max(2.0, 20 * _seconds_or(given.get("initial_delay"), 0.1)),
             "jitter": "full",
             "budget": RetryBudget(),
         }

@@ -87,42 +87,54 @@ class RetryPolicy(Repeat[RetryConfig]):
         self.machine: Budget | None = None
         self._set_budget(self.config.budget)
 
-    def layer(self, inner: Handler, context: Context) -> Handler:
-        """Call once, and hand over to a `Run` whatever does not simply succeed."""
-        verdict, counts, budget, monotonic = self._verdict(context), self.counts, self.machine, self.clock.monotonic
-        unwanted = verdict.unwanted if verdict.reads_results else None
-        plan = Plan(self.config, verdict, budget, enforcer(self.mode_in(context)))
+    def plan(self, context: Context) -> Plan:
+        """Return what a call keeps until its end."""
+        return Plan(self.config, self._verdict(context), self.machine, enforcer(self.mode_in(context)))
 
-        async def retried(call: Call) -> object:
-            counts.started += 1
-            if budget is not None:
-                budget.deposit(monotonic())
-            call.started = None
-            try:
-                result = await inner(call)
-                if unwanted is None:
-                    counts.succeeded += 1
-                    return result
-                if not await unwanted(result):
-                    counts.settle(verdict.of_result(result))
-                    return result
-                run = Run(self, plan, call).disappointed(result)
-            except Exception as error:
-                run = Run(self, plan, call).failed(error)
-            except BaseException as error:
-                counts.settle(verdict.judge.of_error(error, call.started))
-                raise
-            await run.finish(inner)
-            final, context = run.take()
-            if final is None:
-                return run.result
-            try:
-                raise final
-            finally:  # raised here, it would forget what it was raised in at first; and its frames must not keep it
-                final.__context__ = context
-                del final, context
+    def begin(self, plan: Plan) -> None:
+        """Count a call, which earns its share of the budget."""
+        self.counts.started += 1
+        if plan.budget is not None:
+            plan.budget.deposit(self.clock.monotonic())
 
-        return retried
+    def reads_results(self, plan: Plan) -> bool:
+        """Tell whether a result may ask for another attempt."""
+        return plan.verdict.reads_results
+
+    async def recover(self, plan: Plan, call: Call, error: BaseException, inner: Handler) -> object:
+        """Call again while that is worth it and allowed; what is no Exception passes."""
+        try:
+            if not isinstance(error, Exception):
+                self.counts.settle(plan.verdict.judge.of_error(error, call.started))
+                raise error
+            run = Run(self, plan, call).failed(error)
+        finally:
+            del error  # this frame is in its traceback, and must not keep it alive
+        return await self._finish(run, inner)
+
+    async def review(self, plan: Plan, call: Call, result: object, inner: Handler) -> object:
+        """Call again while the result asks for it."""
+        verdict = plan.verdict
+        try:
+            wanted = not await verdict.unwanted(result)
+        except BaseException as error:
+            self.counts.settle(verdict.judge.of_error(error, call.started))
+            raise
+        if wanted:
+            self.counts.settle(verdict.of_result(result))
+            return result
+        return await self._finish(Run(self, plan, call).disappointed(result), inner)
+
+    async def _finish(self, run: Run, inner: Handler) -> object:
+        await run.finish(inner)
+        final, run.error = run.error, None
+        if final is None:
+            return run.result
+        try:
+            raise final
+        finally:  # raised here, it would forget what it was raised in at first; and its frames must not keep it
+            final.__context__, run.context = run.context, None
+            del final, run
 
     def _verdict(self, context: Context) -> Verdict:
         return Verdict(self.config, context)

@@ -2,65 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from aioresilience.cli.demo.story import BROKEN, GOOD, Edit
-from aioresilience.policy import BUILTIN
 from aioresilience.config import ConfigError, TextSource, load
+from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
 
 ROOT = Path(__file__).parents[2]
 
+SABOTAGED = """
+from aioresilience.cli.demo import Script, run
+from aioresilience.cli.demo.story import BROKEN, Edit
+raise SystemExit(run(Script({})))
+"""
 RUNS = {
     "as shipped": ["-m", "aioresilience", "demo"],
     # Sabotage: the edit that should be broken breaks nothing, or the good one is as broken.
-    "harmless": ["-c", "from aioresilience.cli.demo import *; from aioresilience.cli.demo.story import *; "
-                 "raise SystemExit(run(Script(broken=Edit(()))))"],
-    "never good": ["-c", "from aioresilience.cli.demo import *; from aioresilience.cli.demo.story import *; "
-                   "raise SystemExit(run(Script(good=BROKEN, patience=1.5)))"],
-}  # fmt: skip
+    "harmless": ["-c", SABOTAGED.format("broken=Edit(())")],
+    "never good": ["-c", SABOTAGED.format("good=BROKEN, patience=1.5")],
+}
 
 
 @dataclass(frozen=True)
 class Ran:
+    output: str
     code: int
     seconds: float
-    output: str
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
-    """Run all three side by side, away from the source tree."""
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """Run the demo as shipped, then the sabotaged ones side by side, away from the source tree."""
     folder = tmp_path_factory.mktemp("demo")
+    alone, together = list(RUNS)[:1], list(RUNS)[1:]
+    return run(alone, folder) | run(together, folder)
+
+
+def run(names: list[str], folder: Path) -> dict[str, Ran]:
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        running = {name: stack.enter_context(start(RUNS[name], folder)) for name in names}
+        try:
+            return {name: finish(process, started) for name, process in running.items()}
+        finally:
+            for process in running.values():
+                process.kill()
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIORESILIENCE_", "COV_"))}
-    started, running = time.monotonic(), {}
-    for name, arguments in RUNS.items():
-        running[name] = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", *arguments],
-            cwd=folder,
-            env=clean | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-            stdin=subprocess.DEVNULL,
-            stdout=(folder / f"{name}.txt").open("w"),
-            stderr=subprocess.STDOUT,
-        )
-    done = {}
-    try:
-        for name, process in running.items():
-            code = process.wait(timeout=60)
-            done[name] = Ran(code, time.monotonic() - started, (folder / f"{name}.txt").read_text(encoding="utf-8"))
-        yield done
-    finally:
-        for process in running.values():
-            process.kill()
-            process.wait()
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env=clean | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def finish(process: subprocess.Popen[str], started: float) -> Ran:
+    output, _ = process.communicate(timeout=60)
+    return Ran(output, process.returncode, time.monotonic() - started)
 
 
 def broken(run: Ran) -> str:

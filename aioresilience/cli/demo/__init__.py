@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -24,29 +23,28 @@ __all__ = ["Script", "run"]
 
 FRAME: Final = 0.15
 WIDTH: Final = 110
-"""Columns where the output is no terminal."""
+"""Columns, at least, where the output is no terminal."""
 
 
 def run(script: Script | None = None) -> int:
     """Run the demo on a copy of its file; return 0 if every promise held, 1 otherwise, 130 when interrupted."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+        console = Console(highlight=False, width=max(WIDTH, console.width))
     shipped, file = resource("demo", "resilience.yaml"), Path("resilience.yaml")
     with tempfile.TemporaryDirectory(prefix="aioresilience-demo-") as folder, contextlib.chdir(folder):
         shutil.copyfile(shipped, file)
         try:
-            return asyncio.run(_run(file, script or Script(), console))
+            return asyncio.run(_run(file, shipped, script or Script(), console))
         except KeyboardInterrupt:
             return 130
 
 
-async def _run(file: Path, script: Script, console: Console) -> int:
+async def _run(file: Path, shipped: Path, script: Script, console: Console) -> int:
     started = time.monotonic()
     async with Upstream() as upstream:
         shop = Shop(file, upstream)
-        where = f"{os.path.abspath(file)}, a copy of {resource('demo', 'resilience.yaml')}"
-        console.print(f"A shop of three functions, governed by {where}.", soft_wrap=True)
+        console.print(f"A shop of three functions, governed by {file}, a copy of {shipped}.", soft_wrap=True)
         console.print(f"What it depends on answers at {upstream.url}.", soft_wrap=True)
         with Screen(console, shop) as screen:
             story = Story(file, script, upstream, shop, screen.say)

@@ -11,6 +11,7 @@ from typing import Final
 from aioresilience.circuit_breaker import CircuitState
 from aioresilience.cli.demo.service import Flight, Shop
 from aioresilience.cli.demo.story import Record
+from aioresilience.exceptions import OperationTimeoutError
 
 UNDER_WAY: Final = 12
 """Payments that the bulkhead lets run and wait at once: what may still reach the provider when the circuit opens."""
@@ -18,6 +19,8 @@ FIRST_LIMIT: Final = 5 + 20 + 1
 SECOND_LIMIT: Final = 5 + 40 + 1
 """Quotes that may start within a second, before and after the reload: burst, rate, and both ends of the second."""
 TWO_MISTAKES: Final = 2
+NEW_TIMEOUT: Final = 0.5
+"""Seconds, of a search in the second file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,15 @@ def _calls_kept_their_rules(flights: Sequence[Flight], record: Record) -> Promis
         return Promise(claim, False, "nothing was applied")
     applied = record.after.at
     across = [flight for flight in flights if flight.started < applied - 0.1 and flight.ended > applied]
-    kept = [flight for flight in across if isinstance(flight.outcome, bytes)]
-    return Promise(claim, 0 < len(kept) == len(across), f"{len(kept)} of {len(across)} longer searches answered")
+    cut_anew = [flight for flight in across if _cut_after(flight) == NEW_TIMEOUT]
+    longer = [flight for flight in across if flight.ended - flight.started > NEW_TIMEOUT]
+    seen = f"{len(longer)} of {len(across)} searches took longer than their new timeout allows; it cut {len(cut_anew)}"
+    return Promise(claim, bool(longer) and not cut_anew, seen)
+
+
+def _cut_after(flight: Flight) -> object:
+    error = flight.outcome
+    return error.metadata.get("timeout") if isinstance(error, OperationTimeoutError) else None
 
 
 def _circuit_stayed_open(record: Record) -> Promise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -104,11 +105,9 @@ class Shop:
 
     async def open(self, name: str) -> None:
         """Call one function at its pace until cancelled; no call waits for the one before."""
-        started, number = time.monotonic(), 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             self._start(self._call(name, self._functions[name](number)))
-            await asyncio.sleep(max(0.0, started + number / PER_SECOND[name] - time.monotonic()))
+            await asyncio.sleep(1 / PER_SECOND[name])
 
     async def search_long(self, delay: float) -> None:
         """Start searches that take `delay` seconds, ten a second, until cancelled."""

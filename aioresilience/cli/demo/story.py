@@ -44,7 +44,7 @@ GOOD: Final = Edit(
         ("timeout: 400ms", "timeout: 600ms"),
         ("rate: 20/second", "rate: 40/second"),
         ("mode: observe", "mode: enforce"),
-        ("timeout: 1s", "timeout: 500ms"),
+        ("timeout: 2s\n", "timeout: 500ms\n"),
     )
 )
 

@@ -385,7 +385,7 @@ def test_the_hot_path_is_straight_line():
 
 def test_without_a_gil_every_step_takes_the_lock(monkeypatch):
     monkeypatch.setattr("aioresilience.backpressure.machine._GIL", False)
-    pressure = make(high=1)
+    pressure = make(high=1, low=0)
     assert pressure.admit(ANYONE)
     assert pressure.admit(ANYONE) is None
     pressure.settle(object(), SUCCESS, None)
@@ -465,7 +465,7 @@ async def test_a_wait_is_told_with_its_length():
 
 
 async def test_observed_calls_neither_wait_nor_are_charged():
-    pressure = make(high=1, mode="observe")
+    pressure = make(high=1, low=0, mode="observe")
     assert await pressure.acquire()
     assert await pressure.acquire()
     assert pressure.pending_count == 1

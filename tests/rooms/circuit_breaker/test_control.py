@@ -21,6 +21,7 @@ from aioresilience.events import CircuitBreakerEvent, EventType, ResilienceEvent
 from aioresilience.exceptions import ExceptionConfig, ExceptionContext, OperationTimeoutError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.pattern import Context
+from aioresilience.scope import Scope, Timeline
 from aioresilience.testing import VirtualClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
@@ -170,6 +171,14 @@ async def test_a_predicate_says_what_is_a_failure(clock: VirtualClock):
     with pytest.raises(ConnectionError):
         await circuit.call(bad)
     assert (circuit.state, circuit.counts.neutral) == (CLOSED, 1)
+
+
+def test_a_deadline_that_cut_a_call_early_is_judged_by_the_breakers_own_timeout(clock: VirtualClock):
+    scope = Scope(clock.monotonic() + 1.0, 1.0, Timeline(clock=clock, is_deadline=True))
+    now = clock.monotonic()
+    assert breaker(clock, timeout=2.0).judge(Context()).of_cut(scope, now).name == "FAILURE"
+    assert breaker(clock, timeout=2.5).judge(Context()).of_cut(scope, now).name == "NEUTRAL"
+    assert breaker(clock, timeout=2.5).judge(Context(attempt_timeout=2.0)).of_cut(scope, now).name == "FAILURE"
 
 
 # The timeout field
@@ -402,6 +411,15 @@ async def test_slow_calls_count_as_soon_as_they_are_configured(clock: VirtualClo
     await circuit.call(ok)
     await circuit.call(late)
     assert circuit.state is OPEN
+
+
+async def test_a_new_mode_holds_for_the_next_call_and_by_hand_too(clock: VirtualClock):
+    circuit = breaker(clock)
+    circuit.force_open("x")
+    assert not await circuit.can_execute()
+    retune(circuit, mode="observe")
+    assert await circuit.can_execute()
+    assert await circuit.call(ok) == "ok"
 
 
 async def test_a_call_runs_to_its_end_under_the_config_it_started_with(clock: VirtualClock):

@@ -6,7 +6,7 @@ import itertools
 import math
 
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aioresilience.circuit_breaker import CircuitConfig, CircuitState
 from aioresilience.circuit_breaker.machine import CircuitMachine
@@ -33,6 +33,10 @@ configs = st.fixed_dictionaries(
 ).map(lambda fields: CircuitConfig(**fields))
 
 
+outcomes = st.sampled_from(["success", "success", "failure", "neutral"])
+durations = st.sampled_from([None, 1, 1, 3])
+
+
 class Model:
     """What semantics.md says, without any thought for cost."""
 
@@ -49,7 +53,6 @@ class Model:
         self.again = 0
         self.opened_at = 0.0
         self.unheard: float | None = None
-        self.eras: dict[object, int] = {}
 
     def turn(self, state: CircuitState) -> None:
         self.state = state
@@ -135,59 +138,68 @@ class Model:
 
 
 class Breaker(RuleBasedStateMachine):
-    tickets = Bundle("tickets")
+    """Most rules work on recent tickets and lead towards probing; old tickets and control by hand come in between."""
 
     @initialize(config=configs)
     def build(self, config: CircuitConfig) -> None:
         self.model = Model(config)
         self.machine = CircuitMachine(config, lambda: DRAWN)
+        self.tickets: list[tuple[object, int]] = []
 
-    @rule(target=tickets)
-    def admit(self) -> object:
-        ticket = self.machine.ticket or self.machine.probe(self.model.now)
-        assert (ticket is not None) == self.model.admits()
-        if ticket is not None:
-            self.model.take(ticket)
-        return ticket, self.model.era, self.model.now
+    @rule(calls=st.integers(1, 4))
+    def admit(self, calls: int) -> None:
+        for _ in range(calls):
+            ticket = self.machine.ticket or self.machine.probe(self.model.now)
+            assert (ticket is not None) == self.model.admits()
+            if ticket is not None:
+                self.model.take(ticket)
+                self.tickets.append((ticket, self.model.era))
 
-    @rule(
-        ticket=tickets, outcome=st.sampled_from(["success", "failure", "neutral"]), took=st.sampled_from([None, 1, 3])
-    )
-    def settle(self, ticket: tuple[object, int, float], outcome: str, took: float | None) -> None:
-        held, era, _ = ticket
-        if held is None:
-            return
+    @rule(outcome=outcomes, took=durations, back=st.integers(1, 3))
+    def settle_a_recent_call(self, outcome: str, took: float | None, back: int) -> None:
+        if self.tickets:
+            self.settle(*self.tickets.pop(-min(back, len(self.tickets))), outcome, took)
+
+    @rule(outcome=outcomes, took=durations, number=st.integers(0, 50))
+    def settle_any_call_perhaps_twice(self, outcome: str, took: float | None, number: int) -> None:
+        if self.tickets:
+            self.settle(*self.tickets[number % len(self.tickets)], outcome, took)
+
+    @rule(probing=st.booleans())
+    def trip(self, probing: bool) -> None:
+        for _ in range(20):
+            if self.model.state is CLOSED:
+                self.settle(self.machine.ticket, self.model.era, "failure", 1)
+        self.model.now += 100.0 * probing
+
+    def settle(self, ticket: object, era: int, outcome: str, took: float | None) -> None:
         started = None if took is None else self.model.now - took
-        expected = self.model.settle(held, era, outcome, took == 3, started is not None)
+        expected = self.model.settle(ticket, era, outcome, took == 3, started is not None)
         if outcome == "success":
-            self.machine.succeed(held, self.model.now, started)
+            self.machine.succeed(ticket, self.model.now, started)
         elif outcome == "failure":
-            assert self.machine.fail(held, self.model.now, started) == expected
+            assert self.machine.fail(ticket, self.model.now, started) == expected
         else:
-            self.machine.withdraw(held, started=started is not None)
+            self.machine.withdraw(ticket, started=started is not None)
 
-    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 10.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 10.0]))
     def wait(self, seconds: float) -> None:
         self.model.now += seconds
 
-    @rule(state=st.sampled_from([CLOSED, OPEN]))
-    def force(self, state: CircuitState) -> None:
-        self.machine.force(state, "by hand", self.model.now)
-        self.model.forced = True
-        self.model.open(self.model.now) if state is OPEN else self.model.turn(CLOSED)
-
-    @rule()
-    def release(self) -> None:
-        self.machine.release()
-        if self.model.forced:
-            self.model.forced = False
-            self.model.turn(CLOSED)
-
-    @rule()
-    def reset(self) -> None:
-        self.machine.reset()
-        self.model.forced = False
-        self.model.turn(CLOSED)
+    @rule(what=st.sampled_from(["open", "closed", "release", "release", "reset", "nothing", "nothing"]))
+    def by_hand(self, what: str) -> None:
+        model, machine = self.model, self.machine
+        if what in ("open", "closed"):
+            state = OPEN if what == "open" else CLOSED
+            machine.force(state, "by hand", model.now)
+            model.forced = True
+            model.open(model.now) if state is OPEN else model.turn(CLOSED)
+        elif what == "reset" or (what == "release" and model.forced):
+            machine.reset() if what == "reset" else machine.release()
+            model.forced = False
+            model.turn(CLOSED)
+        elif what == "release":
+            machine.release()
 
     @rule(config=configs)
     def retune(self, config: CircuitConfig) -> None:
@@ -262,6 +274,17 @@ def test_closing_forgets_the_growth():
 def test_jitter_shortens_the_recovery_by_at_most_its_share():
     machine = opened(CircuitConfig(failure_threshold=1, recovery_timeout=10.0, recovery_jitter=0.2))
     assert machine.probe_at == 8.0
+
+
+def test_a_result_told_twice_does_not_even_make_time_pass():
+    config = CircuitConfig(failure_threshold=1, recovery_timeout=10.0, half_open_timeout=3.0)
+    machine = opened(config)
+    told = machine.probe(10.0)
+    machine.succeed(told, 10.0, None)
+    machine.probe(10.0)
+    machine.succeed(told, 100.0, None)
+    machine.fail(told, 100.0, None)
+    assert machine.state is HALF_OPEN
 
 
 def test_a_late_result_does_not_even_start_probing():

@@ -138,8 +138,9 @@ class WindowAgainst(Against):
 TestGcra = Against.TestCase
 TestLeaky = LeakyAgainst.TestCase
 TestWindow = WindowAgainst.TestCase
-for case in (TestGcra, TestLeaky, TestWindow):
-    case.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestGcra.settings = TestLeaky.settings = TestWindow.settings = settings(
+    max_examples=60, stateful_step_count=60, deadline=None
+)
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=200))

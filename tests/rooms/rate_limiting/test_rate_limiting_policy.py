@@ -225,14 +225,19 @@ def test_without_a_rate_the_error_says_what_to_write():
         RateLimit("r")
 
 
-def test_a_backend_is_refused_at_build_and_at_a_change():
+def test_a_backend_is_refused_at_build():
     with pytest.raises(ValueError, match="backend"):
         limiter(backend="main")
-    limit = limiter()
-    before = limit.config
-    with pytest.raises(ValueError, match="backend"):
-        limit.retune(RateLimiterConfig(rate="5/minute", backend="main"))
-    assert limit.config is before
+
+
+async def test_a_reload_that_brings_a_backend_stays_local_and_says_so():
+    limit, seen = limiter(), []
+    limit.events.add_handler("backend_degraded", seen.append)
+    limit.retune(RateLimiterConfig(rate="1/minute", backend="main"))
+    await told()
+    assert [event.metadata for event in seen] == [{"backend": "main", "in_use": "local"}]
+    assert limit.status()["backend_in_use"] == "local"
+    assert [limit.admit(ANYONE) is not None for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,21 @@ def test_the_fast_path_of_a_deposit_is_never_interrupted():
         store = next(i for i in range(start, len(ops)) if ops[i].argval == "firsts" and ops[i].opname == "STORE_ATTR")
         between = {one.opname for one in ops[start:store]}
         assert not any("CALL" in name or "BACKWARD" in name for name in between)
+
+
+def test_without_a_gil_every_first_attempt_takes_the_lock(monkeypatch):
+    from aioresilience.retry import budget as module
+
+    monkeypatch.setattr(module, "_GIL", False)
+    budget, inside = Budget(0.2, 0.5, 10.0, now=0.0), []
+
+    class Lock:
+        def __enter__(self):
+            inside.append(budget.firsts)
+
+        def __exit__(self, *error):
+            inside.append(budget.firsts)
+
+    monkeypatch.setattr(budget, "_lock", Lock())
+    budget.deposit(0.0)
+    assert inside == [0, 1]

@@ -47,7 +47,7 @@ def test_a_bare_value_in_a_file_is_the_number_of_attempts():
 def test_in_a_file_the_longest_delay_follows_the_first_one():
     assert from_file(initial_delay="5s").max_delay == 100.0
     assert from_file(initial_delay="5s", max_delay="7s").max_delay == 7.0
-    assert from_file(initial_delay=0).max_delay == 2.0
+    assert from_file(initial_delay=0).max_delay == from_file(initial_delay="10ms").max_delay == 2.0
 
 
 def test_a_broken_first_delay_is_reported_once_and_at_its_own_field():
@@ -58,8 +58,9 @@ def test_a_broken_first_delay_is_reported_once_and_at_its_own_field():
 
 def test_a_file_writes_units_and_names():
     config = from_file(
-        initial_delay="200ms", max_delay="3s", strategy="linear", jitter="25%", retry_on_exceptions=["ValueError", "a.B"],
-        retry_on_result="is-empty", exception_strategies={"ValueError": {"max_attempts": 7, "initial_delay": "1m"}},
+        initial_delay="200ms", max_delay="3s", strategy="linear", jitter="25%",
+        retry_on_exceptions=["ValueError", "a.B"], retry_on_result="is-empty",
+        exception_strategies={"ValueError": {"max_attempts": 7, "initial_delay": "1m"}},
         budget={"ratio": "50%", "window": "1m"},
     )  # fmt: skip
     assert (config.initial_delay, config.max_delay, config.strategy) == (0.2, 3.0, RetryStrategy.LINEAR)
@@ -90,7 +91,9 @@ def test_what_is_no_sensible_number_is_refused_with_the_fields_name(field, value
     assert {error["loc"][0] for error in caught.value.errors()} == {field}
 
 
-@pytest.mark.parametrize(("field", "value"), [("max_attempts", 0), ("backoff_multiplier", 0), ("jitter", 1.1), ("budgets", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_attempts", 0), ("backoff_multiplier", 0), ("jitter", 1.1), ("budgets", 1)]
+)
 def test_senseless_values_and_unknown_fields_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         RetryConfig(**{field: value})

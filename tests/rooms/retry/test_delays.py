@@ -122,3 +122,8 @@ def test_only_a_retry_that_will_be_made_is_taken_from_the_budget():
     assert after(budget=budget) == 1.0
     assert after(budget=budget) is Stop.BUDGET
     assert after(budget=budget, charge=False) is Stop.BUDGET
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, "full", "equal", "decorrelated"])
+def test_the_ten_thousandth_delay_is_at_most_the_longest(jitter):
+    assert 0 <= delays(initial_delay=1, max_delay=30, jitter=jitter).jittered(10_000, 30.0, lambda: 0.999) <= 30

@@ -1,0 +1,138 @@
+"""The JSON Schema: what editors show, and that it judges a file as the reader does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft7Validator
+
+from aioresilience.config import json_schema, schema_text, write_schema
+from aioresilience.config.reading import read, read_tree
+from aioresilience.policy import BUILTIN
+from aioresilience.resources import resource
+
+HERE = Path(__file__).parent
+GOOD = sorted((HERE / "good").glob("*.yaml"))
+OF_THE_SCHEMA = sorted(path for path in (HERE / "bad").glob("ar2*.yaml"))
+SCHEMA = json_schema(BUILTIN)
+VALIDATOR = Draft7Validator(SCHEMA)
+
+ONLY_THE_READER_KNOWS = {
+    "ar202-rate": "a block may get what it lacks from a template",
+    "ar202-rate-through-template": "a block may get what it lacks from a template",
+    "ar203-policy-without-block": "null is fine where it removes a policy",
+    "ar204-not-finite": "JSON has no such numbers",
+    "ar204-too-much": "a bound on a percentage that is text",
+    "ar204-zero": "a bound on a duration that is text",
+    "ar208-class": "the order within a range",
+    "ar212-release": "the release that is installed",
+    "ar212-malformed": "ranges of releases",
+    "ar213-service": "the service that runs",
+    "ar214-marks": "two fields against each other",
+    "ar215-laid-over": "what lies below, through inheritance",
+    "ar217-forms": "the inside of ${…}",
+    "ar218-not-last": "the order of keys",
+}
+
+
+def complaints(text: str) -> list[str]:
+    return [error.message for error in VALIDATOR.iter_errors(read(text))]
+
+
+def test_the_schema_is_a_valid_draft_07():
+    Draft7Validator.check_schema(SCHEMA)
+    assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#"
+
+
+def test_the_file_in_schemas_is_the_one_that_the_models_give():
+    written = resource("schemas", "resilience.schema.json").read_text(encoding="utf-8")
+    assert written == schema_text(BUILTIN), "run: make schema"
+
+
+def test_the_schema_is_the_same_every_time(tmp_path):
+    write_schema(tmp_path / "new" / "s.json", BUILTIN)
+    assert (tmp_path / "new" / "s.json").read_text(encoding="utf-8") == schema_text(BUILTIN)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_file_fits_the_schema(path):
+    assert [error.message for error in VALIDATOR.iter_errors(read(path.read_bytes()))] == []
+
+
+@pytest.mark.parametrize("path", OF_THE_SCHEMA, ids=lambda path: path.stem)
+def test_a_bad_file_is_refused_by_the_schema_too(path):
+    root = read_tree(path.read_bytes()).root
+    refused = not VALIDATOR.is_valid(root)
+    assert refused or path.stem in ONLY_THE_READER_KNOWS
+
+
+def test_every_allowed_difference_has_its_file():
+    assert set(ONLY_THE_READER_KNOWS) <= {path.stem for path in OF_THE_SCHEMA}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "policies: {a: {timeout: null, retry: {max_attempts: null, budget: null}, order: null, mode: null}}",
+        "policies: {a: {timeout: '${T}', idempotent: '${I}', retry: {max_attempts: '${N}', strategy: '${S:-linear}'}}}",
+        "policies: {a: {rate_limiter: '${R}', bulkhead: '${B}', circuit_breaker: {failure_rate: '${F}'}}}",
+        "settings: null\nmetadata: null\nservice: null\nbackends: null\ntemplates: null",
+        "policies: {a: {rate_limiter: {rate: {permits: 300, per: 5m}}}}",
+    ],
+)
+def test_null_and_interpolation_fit_wherever_the_reader_takes_them(text):
+    assert complaints(f"version: 1\n{text}") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "policies: {a: {timeout: soon}}",
+        "policies: {a: {retry: {strategy: expo}}}",
+        "policies: {a: {mode: {enforce: half}}}",
+        "policies: {a: {bulkhead: {use: pool, max_waiting: 3}}}",
+        "policies: {a: {order: [retry, retry]}}",
+        "policies: {A: {}}",
+        "overrides: [{policy: a, set: {}, expires: 2026-12-01T00:00:00Z, reason: null, by: x}]",
+        "environments: {e: {version: 1}}",
+        "environments: {e: {policies: {a: {timout: 1s}}}}",
+    ],
+)
+def test_mistakes_are_refused(text):
+    assert complaints(f"version: 1\n{text}")
+
+
+def nodes(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from nodes(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nodes(value, f"{path}/{index}")
+
+
+def test_every_field_is_described_with_markdown():
+    for path, node in nodes(SCHEMA):
+        for name, field in node.get("properties", {}).items() if isinstance(node.get("properties"), dict) else ():
+            if not re.search(r"/(then|if|allOf/1)$", path) and not path.endswith("chain/items"):
+                assert field.get("description"), f"{path}: {name}"
+                assert field.get("markdownDescription"), f"{path}: {name}"
+
+
+def test_there_are_no_titles_and_no_one_of():
+    assert [path for path, node in nodes(SCHEMA) if "oneOf" in node or isinstance(node.get("title"), str)] == []
+
+
+def test_the_defaults_shown_are_those_of_a_file():
+    retry = SCHEMA["definitions"]["retry"]["properties"]
+    assert "Default: `100ms`" in retry["initial_delay"]["markdownDescription"]
+    assert "Default: full." in retry["jitter"]["description"]
+
+
+def test_editors_are_offered_snippets():
+    assert json.dumps(SCHEMA).count("defaultSnippets") >= 3
