@@ -15,7 +15,6 @@ from aioresilience.modes import enforcer
 from aioresilience.pattern import ConfigT, Context, Pattern
 from aioresilience.scope import Scope, Timeline
 
-
 Exit = Callable[[BaseException | None], BaseException | None]
 
 

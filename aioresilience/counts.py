@@ -6,7 +6,6 @@ from enum import IntEnum
 
 from aioresilience.failures import FAILURE, SUCCESS, Outcome
 
-
 _NUMBERS = ("started", "succeeded", "failed", "neutral", "observed", "delayed")
 
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +21,13 @@ from aioresilience.calls import ANYONE, Call, Handler, invoker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.counts import Counts
 from aioresilience.events import DecisionEvent, EventEmitter, EventType, PatternType, global_bus
-from aioresilience.exceptions import ExceptionConfig, ExceptionHandler, OperationTimeoutError, RejectionError, RetryReason
+from aioresilience.exceptions import (
+    ExceptionConfig,
+    ExceptionHandler,
+    OperationTimeoutError,
+    RejectionError,
+    RetryReason,
+)
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.modes import Mode
 
@@ -165,13 +171,17 @@ class Pattern(Generic[ConfigT]):
         )  # fmt: skip
         self.events.publish(event)
 
-    async def execute(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    @overload
+    async def execute(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def execute(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def execute(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call `func` through this pattern alone; a plain function runs in a worker thread."""
         layer = self._alone
         if layer is None:
             layer = self._alone = self.wrap(invoker(self.clock), ALONE)
         call = Call(callables.awaitable(func), args, kwargs, ANYONE)
-        return await layer(call)  # type: ignore[return-value]  # a handler passes on what func gives
+        return await layer(call)
 
     async def hand_over(self, reason: IntEnum, error: BaseException, message: str, **metadata: object) -> None:
         """Run the ExceptionConfig's callback, then raise what it makes of the error where that is another one.
@@ -211,6 +221,10 @@ def _handler(exceptions: ExceptionConfig | None, name: str, pattern_type: str) -
     )
 
 
+RoomsPlan = Any
+"""What a room of this kind keeps for a call; nobody else looks into it."""
+
+
 class Recovering(Pattern[ConfigT]):
     """A pattern that acts where a call has failed: it calls again, or answers in the call's place.
 
@@ -218,22 +232,22 @@ class Recovering(Pattern[ConfigT]):
     """
 
     @abstractmethod
-    def plan(self, context: Context) -> Any:
+    def plan(self, context: Context) -> RoomsPlan:
         """Return what a call keeps until its end, whatever is retuned meanwhile; only the room looks into it."""
 
     @abstractmethod
-    def begin(self, plan: Any) -> None:
+    def begin(self, plan: RoomsPlan) -> None:
         """Note that a call starts."""
 
     @abstractmethod
-    async def recover(self, plan: Any, call: Call, error: BaseException, inner: Handler) -> object:
+    async def recover(self, plan: RoomsPlan, call: Call, error: BaseException, inner: Handler) -> object:
         """Return what becomes of a call that raised, or raise; count how it ended."""
 
-    def reads_results(self, plan: Any) -> bool:
+    def reads_results(self, plan: RoomsPlan) -> bool:
         """Tell whether results are to be reviewed."""
         return False
 
-    async def review(self, plan: Any, call: Call, result: object, inner: Handler) -> object:
+    async def review(self, plan: RoomsPlan, call: Call, result: object, inner: Handler) -> object:
         """Return what becomes of a result, or raise; count how the call ended."""
         return result
 

@@ -139,7 +139,7 @@ class Scope:
         self._queue.remove(self)
         if self._timer is not None:
             self._timer.cancel()
-        try:
+        try:  # noqa: SIM105  # contextlib.suppress costs as much as all the rest
             _current.reset(self._token)
         except ValueError:  # left in another context, as an async generator's clean-up may be
             pass

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
-import contextlib
 from collections.abc import Callable, Iterator
 
 from aioresilience.events import EventType, ResilienceEvent, global_bus

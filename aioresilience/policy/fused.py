@@ -86,7 +86,7 @@ class _Later:
     def __init__(
         self, fold: Callable[..., Handler], patterns: Sequence[AnyPattern], context: Context, clock: Clock
     ) -> None:
-        self._make = lambda: fold(patterns, context, clock)
+        self._make: Callable[[], Handler] = functools.partial(fold, patterns, context, clock)
         self._handler: Handler | None = None
 
     def __call__(self, call: Call) -> Awaitable[object]:
@@ -123,7 +123,7 @@ def bind(shape: Shape) -> Callable[..., Run]:
     """Compile the text of a shape into a function that takes the values and returns the callable."""
     text = source(shape)
     namespace: dict[str, Callable[..., Run]] = {}
-    exec(compile(text, f"<policy {' → '.join(part.key for part in shape) or 'empty'}>", "exec"), namespace)  # noqa: S102
+    exec(compile(text, f"<policy {' → '.join(part.key for part in shape) or 'empty'}>", "exec"), namespace)
     return namespace["bind"]
 
 
@@ -142,7 +142,8 @@ def source(shape: Shape) -> str:
 def _free_names(text: str) -> set[str]:
     """Return the names that a function's text reads and does not set."""
     names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
-    ours = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {"func", "args", "kwargs", "caller", "error"}
+    ours = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    ours |= {"func", "args", "kwargs", "caller", "error"}
     return {node.id for node in names} - ours - {"BaseException"}
 
 
@@ -160,7 +161,8 @@ def _guard(part: Part, n: str, inner: list[str]) -> Lines:
     yield f"if ticket{n} is None: ticket{n} = await enter{n}(caller)"
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
     yield f"{charged}counts{n}.started += 1"
-    yield f"if {'' if part.sure else f'ticket{n} is not None and '}(events{n}.handlers or bus.handlers): tell{n}('admitted')"
+    heard = f"(events{n}.handlers or bus.handlers)"
+    yield f"if {heard if part.sure else f'ticket{n} is not None and {heard}'}: tell{n}('admitted')"
     yield "try:"
     yield from _deeper(inner)
     yield "except BaseException as error:"

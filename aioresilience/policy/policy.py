@@ -131,10 +131,13 @@ class Policy:
         """The document under which the policy last changed."""
         return self.snapshot.generation
 
-    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    @overload
+    async def call(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def call(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call `func` under the policy; a plain function runs in a worker thread."""
-        made = callables.awaitable(func)
-        return await self.snapshot.run(made, args, kwargs, ANYONE)  # type: ignore[return-value]  # what func gives
+        return await self.snapshot.run(callables.awaitable(func), args, kwargs, ANYONE)
 
     def bind(self, *, key: str | None = None, priority: str = "normal", arrived: float | None = None) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
@@ -201,10 +204,13 @@ class BoundPolicy:
         self.policy = policy
         self.caller = caller
 
-    async def call(self, func: Callable[P, Awaitable[T]] | Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    @overload
+    async def call(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def call(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call `func` under the policy for this caller."""
-        made = callables.awaitable(func)
-        return await self.policy.snapshot.run(made, args, kwargs, self.caller)  # type: ignore[return-value]
+        return await self.policy.snapshot.run(callables.awaitable(func), args, kwargs, self.caller)
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block for this caller.

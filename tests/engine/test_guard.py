@@ -117,10 +117,10 @@ async def test_counts_reconcile():
     pool = Bulkhead("x", BulkheadConfig(max_concurrent=2))
 
     async def fail():
-        raise ValueError
+        raise LookupError
 
     await pool.execute(nothing)
-    with pytest.raises(ValueError):
+    with pytest.raises(LookupError):
         await pool.execute(fail)
     task = asyncio.create_task(pool.execute(asyncio.Event().wait))
     await asyncio.sleep(0)

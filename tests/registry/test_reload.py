@@ -95,7 +95,9 @@ async def test_good_then_bad_then_the_same_good_rebuilds_nothing_and_says_recove
 
 
 def test_reformatting_comments_and_metadata_change_nothing(registry, file):
-    file.write_text("# a comment\nmetadata: {revision: abc}\n" + file.read_text().replace("bulkhead: 2", "bulkhead:   2"))
+    file.write_text(
+        "# a comment\nmetadata: {revision: abc}\n" + file.read_text().replace("bulkhead: 2", "bulkhead:   2")
+    )
     assert registry.reload().outcome == "unchanged"
     assert registry.generation == 1
     assert registry.status()["metadata"] == {"revision": "abc"}
@@ -161,8 +163,7 @@ async def test_a_rate_change_is_no_refill(registry, file):
     replace(file, "10/minute", "20/minute")
     assert registry.reload().outcome == "applied"
     with pytest.raises(aioresilience.RateLimitExceededError):
-        for _ in range(2):
-            await quotes.call(nothing)
+        await quotes.call(nothing)
 
 
 async def test_a_removed_policy_goes_on_where_it_is_used(registry, file):
@@ -221,7 +222,7 @@ def test_an_expected_revision_that_is_gone_is_a_conflict(registry, file):
     revision = registry.revision
     replace(file, "bulkhead: 2", "bulkhead: 3")
     assert registry.reload(expected_revision=revision).outcome == "applied"
-    with pytest.raises(RevisionConflictError, match="another|in effect"):
+    with pytest.raises(RevisionConflictError, match="in effect"):
         registry.reload(expected_revision=revision)
 
 
@@ -283,7 +284,9 @@ async def test_a_listener_that_raises_does_not_stop_a_reload(registry, file):
 
 
 async def test_shared_instances_are_retuned_once_and_kept():
-    text = "version: 1\nshared: {db: {bulkhead: 1}}\npolicies:\n  a: {bulkhead: {use: db}}\n  b: {bulkhead: {use: db}}\n"
+    text = (
+        "version: 1\nshared: {db: {bulkhead: 1}}\npolicies:\n  a: {bulkhead: {use: db}}\n  b: {bulkhead: {use: db}}\n"
+    )
     registry = Registry.from_text(text)
     a, b = registry.get("a"), registry.get("b")
     pool = a.bulkhead

@@ -127,7 +127,11 @@ class Colour(Enum):
     RED = 1
 
 
-@pytest.mark.parametrize("value", [None, "text", 1, (1, ("a", None)), Colour.RED, object(), threading.Lock()], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, "text", 1, (1, ("a", None)), Colour.RED, object(), threading.Lock()],
+    ids=lambda value: type(value).__name__,
+)
 async def test_an_immutable_value_or_one_that_cannot_be_copied_is_handed_out_itself(handler, value):
     assert await handler(value=value).execute(broken) is value
 
