@@ -11,7 +11,7 @@ from pydantic import Field
 from aioresilience import callables
 from aioresilience.bound import Bound
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, TimeoutEvent
+from aioresilience.events import EventType, PatternType, TimeoutEvent, global_bus
 from aioresilience.exceptions import ExceptionConfig, ExceptionContext, OperationTimeoutError, TimeoutReason
 from aioresilience.fields import PositiveSeconds
 from aioresilience.pattern import PatternConfig
@@ -84,7 +84,7 @@ class _Timed(Bound[ConfigT], Generic[ConfigT]):
     def ended(self, limit: float, elapsed: float, event_type: EventType = EventType.TIMEOUT_SUCCESS) -> None:
         """Count the time and tell how the call ended."""
         self._time += elapsed
-        if self.listening():
+        if self.events.handlers or global_bus.handlers:
             self.events.publish(
                 TimeoutEvent(self.pattern_type, event_type, self.name, timeout_value=limit, elapsed=elapsed)
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
-from aioresilience import Registry
+from aioresilience import CircuitBreaker, CircuitBreakerOpenError, Policy, Registry
 
 YAML = """
 version: 1
@@ -41,5 +43,23 @@ def subjects() -> dict[str, Callable[[], Awaitable[object]]]:
     async def wrapper(*args: object, **kwargs: object) -> object:
         return await bare(*args, **kwargs)
 
+    async def asyncio_timeout() -> object:
+        async with asyncio.timeout(5):
+            return await bare()
+
     registry = Registry.from_text(YAML)
-    return {"bare": bare, "wrapper": wrapper} | {name: registry.get(name)(bare) for name in registry}
+    ours = {name: registry.get(name)(bare) for name in registry}
+    return {"bare": bare, "wrapper": wrapper, "asyncio.timeout": asyncio_timeout, "open": _rejected(registry)} | ours
+
+
+def _rejected(registry: Registry) -> Callable[[], Awaitable[object]]:
+    policy = registry.get("circuit-breaker")
+    opened = Policy("open", [CircuitBreaker("open", policy.patterns[0].config)])
+    opened.patterns[0].force_open("for the benchmark")
+    call = opened(bare)
+
+    async def rejected() -> None:
+        with contextlib.suppress(CircuitBreakerOpenError):
+            await call()
+
+    return rejected

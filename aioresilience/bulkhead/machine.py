@@ -13,7 +13,7 @@ _GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 class BulkheadMachine:
     """Counts free places; below zero it is in debt after a shrink, which releases pay.
 
-    `try_take` and `try_free` are straight-line: CPython 3.11 never switches threads inside them, so that they need no
+    `try_take` and `release` are straight-line: CPython 3.11 never switches threads inside them, so that they need no
     lock. Whoever finds a queue, or runs without a GIL, takes the lock of the queue.
     """
 
@@ -42,14 +42,6 @@ class BulkheadMachine:
             self.peak = used
         return True
 
-    def try_free(self) -> bool:
-        """Give a place back if nobody waits for it."""
-        queue = self.queue
-        if queue.waiting:
-            return False
-        self.free += 1
-        return True
-
     def join(self) -> Waiter | bool:
         """Take a place (True), queue up (a waiter), or find the queue full (False)."""
         queue = self.queue
@@ -64,7 +56,8 @@ class BulkheadMachine:
 
     def release(self) -> None:
         """Give a place back, to the first waiter if there is one."""
-        if _GIL and self.try_free():
+        if _GIL and not self.queue.waiting:  # straight-line up to the store
+            self.free += 1
             return
         with self.queue.lock:
             self.free += 1

@@ -21,6 +21,8 @@ from aioresilience.guard import Guard, moment_of
 from aioresilience.pattern import AnyPattern, Context, Recovering
 
 Run = Callable[[Callable[..., Awaitable[object]], tuple[object, ...], Mapping[str, object], Caller], Awaitable[object]]
+Wrap = Callable[[Callable[..., Awaitable[object]], object, object, Caller], Callable[..., Awaitable[object]]]
+Fused = tuple[Run, Wrap]
 Lines = Iterator[str]
 INDENT = "    "
 
@@ -63,8 +65,8 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
     return None
 
 
-def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Callable[..., Handler]) -> Run | None:
-    """Return one callable for the patterns, None where they must be folded."""
+def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Callable[..., Handler]) -> Fused | None:
+    """Return the two callables for the patterns, None where they must be folded."""
     shape = shape_of(patterns, context)
     if shape is None:
         return None
@@ -119,24 +121,28 @@ def _values(pattern: AnyPattern, context: Context) -> dict[str, object]:
 
 
 @functools.lru_cache(maxsize=1024)
-def bind(shape: Shape) -> Callable[..., Run]:
-    """Compile the text of a shape into a function that takes the values and returns the callable."""
+def bind(shape: Shape) -> Callable[..., Fused]:
+    """Compile the text of a shape into a function that takes the values and returns the callables."""
     text = source(shape)
-    namespace: dict[str, Callable[..., Run]] = {}
+    namespace: dict[str, Callable[..., Fused]] = {}
     exec(compile(text, f"<policy {' → '.join(part.key for part in shape) or 'empty'}>", "exec"), namespace)
     return namespace["bind"]
 
 
 def source(shape: Shape) -> str:
-    """Write out the text of a shape."""
-    run = [
-        "async def run(func, args, kwargs, caller):",
-        f"{INDENT}started = None",
-        *_deeper(list(_body(shape, 0))),
-        f"{INDENT}return result",
+    """Write out the text of a shape: `run` for any function, `wrap` for a decorated one."""
+    body = ["started = None", *_body(shape, 0), "return result"]
+    run = ["async def run(func, args, kwargs, caller):", *_deeper(body)]
+    wrap = [
+        "def wrap(func, policy, snapshot, caller):",
+        f"{INDENT}async def wrapper(*args, **kwargs):",
+        f"{INDENT * 2}if policy.snapshot is not snapshot:",  # reloaded since: by way of the snapshot of today
+        f"{INDENT * 3}return await policy.snapshot.run(func, args, kwargs, caller)",
+        *_deeper(body, 2),
+        f"{INDENT}return wrapper",
     ]
     names = ", ".join(["*", *sorted(_free_names("\n".join(run))), "**unused"])
-    return "\n".join([f"def bind({names}):", *_deeper(run), f"{INDENT}return run", ""])
+    return "\n".join([f"def bind({names}):", *_deeper([*run, *wrap]), f"{INDENT}return run, wrap", ""])
 
 
 def _free_names(text: str) -> set[str]:

@@ -174,6 +174,10 @@ class Policy:
     def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
+        settled = self._settled
+        if settled.wrap is not None:
+            made = settled.wrap(func, self, settled, ANYONE)
+            return functools.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @functools.wraps(func)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
-from aioresilience.policy.fused import Run, fuse
+from aioresilience.policy.fused import Run, Wrap, fuse
 from aioresilience.timeout import TimeoutConfig
 
 
@@ -34,13 +34,16 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
-    __slots__ = ("context", "generation", "patterns", "run")
+    __slots__ = ("context", "generation", "patterns", "run", "wrap")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
-        self.run: Run = fuse(patterns, context, clock, fold) or folded(patterns, context, clock)
+        self.run: Run
+        self.wrap: Wrap | None
+        """Makes a wrapper of one frame for one function, where there is a fused form."""
+        self.run, self.wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
 
 
 def attempt_timeout(configs: Iterable[PatternConfig]) -> float | None:

@@ -1,0 +1,59 @@
+"""`python -m benchmarks`: every figure as a ratio over the bare call, with its goal, as a table and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.call import subjects
+from benchmarks.measure import nanoseconds
+
+GOALS = {
+    "circuit-breaker": 4, "consecutive": 4, "bulkhead": 4, "rate-limiter": 4, "load-shedder": 4, "backpressure": 4,
+    "adaptive-concurrency": 4, "retry": 4, "fallback": 4, "five": 10, "open": 10,
+}  # fmt: skip
+"""Ratios over the bare call."""
+
+
+def ratios() -> dict[str, dict[str, float | None]]:
+    """Measure, and return nanoseconds, ratio and goal by name."""
+    taken = asyncio.run(nanoseconds(subjects()))
+    bare = taken["bare"]
+    return {
+        name: {"nanoseconds": round(value), "ratio": round(value / bare, 2), "goal": GOALS.get(name)}
+        for name, value in taken.items()
+    }
+
+
+def import_milliseconds(module: str, rounds: int = 5) -> float:
+    """Return the best time of importing a module in an interpreter of its own, start-up taken off."""
+    code = f"import time; t = time.perf_counter(); import {module}; print((time.perf_counter() - t) * 1000)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(rounds)]
+    return min(float(run.stdout) for run in runs)
+
+
+def main() -> None:
+    """Print the table and write benchmarks/results.json."""
+    rows = ratios()
+    print(f"Python {platform.python_version()}, ratios over the bare call, best of interleaved rounds\n")
+    print(f"{'':24}{'ns':>8}{'ratio':>8}{'goal':>8}")
+    for name, row in rows.items():
+        goal = f"{row['goal']}" if row["goal"] is not None else ""
+        print(f"{name:24}{row['nanoseconds']:8}{row['ratio']:8}{goal:>8}")
+    ours, loop = import_milliseconds("aioresilience"), import_milliseconds("asyncio")
+    both = import_milliseconds("asyncio, aioresilience")
+    print(f"\nimport aioresilience {ours:.1f} ms, asyncio {loop:.1f} ms, both {both:.1f} ms (goal: 1.2 × asyncio)")
+    results = {
+        "python": platform.python_version(),
+        "calls": rows,
+        "import_ms": {"aioresilience": ours, "asyncio": loop},
+    }
+    Path("benchmarks/results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
