@@ -10,10 +10,10 @@ import enum
 from collections.abc import Callable
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from aioresilience import units
-from aioresilience.failures import ExceptionType
+from aioresilience.failures import ExceptionName, ExceptionType
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -122,3 +122,45 @@ def names_schema(kind: type[enum.Enum]) -> WithJsonSchema:
 
 def _names(kind: type[enum.Enum]) -> str:
     return ", ".join(entry.name.lower() for entry in kind)
+
+
+def written(model: type[BaseModel], name: str, value: object) -> str:
+    """Return a field's value as a file would write it: `2s`, `50%`, `100/minute`."""
+    if isinstance(value, units.Rate):
+        return _rate(value)
+    if isinstance(value, float):
+        return _FORMATS.get(_schema_of(model, name), str)(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(written(model, name, item) for item in value)}]"
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return _name(value)
+
+
+def _rate(rate: units.Rate) -> str:
+    try:
+        return units.format_rate(rate)
+    except ValueError:  # no period that has a name
+        return f"{{permits: {rate.permits}, per: {units.format_duration(rate.period)}}}"
+
+
+def _schema_of(model: type[BaseModel], name: str) -> str:
+    field = model.model_fields.get(name)
+    text = "" if field is None else f"{field.annotation} {field.metadata}"
+    if repr(units.DURATION_PATTERN) in text:
+        return "duration"
+    return "share" if repr(units.PERCENTAGE_PATTERN) in text else ""
+
+
+def _name(value: object) -> str:
+    if isinstance(value, ExceptionName):
+        return value.path
+    if isinstance(value, enum.Enum):
+        return value.name.lower()
+    return str(getattr(value, "__name__", value))
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "duration": units.format_duration,
+    "share": units.format_percentage,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aioresilience.config import Document, PolicySpec
+from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
 from aioresilience.registry.results import Change
 
@@ -70,7 +71,8 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
     for field in type(new).model_fields:
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
-            yield Change(name, "changed", f"{key}.{field}", before, after, effect_of(key, field))
+            old_text, new_text = written(type(new), field, before), written(type(new), field, after)
+            yield Change(name, "changed", f"{key}.{field}", before, after, effect_of(key, field), old_text, new_text)
 
 
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:

@@ -24,11 +24,15 @@ class Change:
     old: object = None
     new: object = None
     effect: str = ""
+    old_text: str = ""
+    """`old` as the file would write it."""
+    new_text: str = ""
 
     def __str__(self) -> str:
         if not self.path:
             return f"{self.policy}: {self.kind}{f' ({self.effect})' if self.effect else ''}"
-        return f"{self.policy}.{self.path}: {self.old} → {self.new}{f' ({self.effect})' if self.effect else ''}"
+        values = f"{self.old_text or self.old} → {self.new_text or self.new}"
+        return f"{self.policy}.{self.path}: {values}{f' ({self.effect})' if self.effect else ''}"
 
 
 @dataclass(frozen=True, slots=True)
