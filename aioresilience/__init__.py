@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # as typing's, which would have to be imported
 __version__ = "0.3.0"
 
 _NAMES_OF = {
+    "adaptive_concurrency": ("AdaptiveConcurrencyLimiter",),
+    "backpressure": ("BackpressureManager", "with_backpressure"),
     "bulkhead": (
         "Bulkhead",
         "BulkheadMetrics",
@@ -32,10 +34,13 @@ _NAMES_OF = {
         "with_circuit_breaker",
     ),
     "config": (
+        "AdaptiveConcurrencyConfig",
+        "BackpressureConfig",
         "BulkheadConfig",
         "CircuitConfig",
         "ConfigError",
         "FallbackConfig",
+        "LoadSheddingConfig",
         "RateLimitConfig",
         "RetryConfig",
         "TimeoutConfig",
@@ -90,6 +95,14 @@ _NAMES_OF = {
         "with_fallback",
         "with_fallback_handler",
     ),
+    "load_shedding": (
+        "BasicLoadShedder",
+        "LoadLevel",
+        "LoadMetrics",
+        "LoadShedder",
+        "SystemLoadShedder",
+        "with_load_shedding",
+    ),
     "logging": ("configure_logging", "disable_logging", "is_logging_enabled", "log_error", "set_error_handler"),
     "policy": ("BUILTIN", "Policy"),
     "rate_limiting": ("LocalRateLimiter", "RateLimiter"),
@@ -109,6 +122,13 @@ _NAMES_OF = {
 _HOME = {name: f"{__name__}.{module}" for module, names in _NAMES_OF.items() for name in names}
 
 if TYPE_CHECKING:
+    from aioresilience.adaptive_concurrency import (
+        AdaptiveConcurrencyLimiter as AdaptiveConcurrencyLimiter,
+    )
+    from aioresilience.backpressure import (
+        BackpressureManager as BackpressureManager,
+        with_backpressure as with_backpressure,
+    )
     from aioresilience.bulkhead import (
         Bulkhead as Bulkhead,
         BulkheadMetrics as BulkheadMetrics,
@@ -129,10 +149,13 @@ if TYPE_CHECKING:
         with_circuit_breaker as with_circuit_breaker,
     )
     from aioresilience.config import (
+        AdaptiveConcurrencyConfig as AdaptiveConcurrencyConfig,
+        BackpressureConfig as BackpressureConfig,
         BulkheadConfig as BulkheadConfig,
         CircuitConfig as CircuitConfig,
         ConfigError as ConfigError,
         FallbackConfig as FallbackConfig,
+        LoadSheddingConfig as LoadSheddingConfig,
         RateLimitConfig as RateLimitConfig,
         RetryConfig as RetryConfig,
         TimeoutConfig as TimeoutConfig,
@@ -188,6 +211,14 @@ if TYPE_CHECKING:
         fallback as fallback,
         with_fallback as with_fallback,
         with_fallback_handler as with_fallback_handler,
+    )
+    from aioresilience.load_shedding import (
+        BasicLoadShedder as BasicLoadShedder,
+        LoadLevel as LoadLevel,
+        LoadMetrics as LoadMetrics,
+        LoadShedder as LoadShedder,
+        SystemLoadShedder as SystemLoadShedder,
+        with_load_shedding as with_load_shedding,
     )
     from aioresilience.logging import (
         configure_logging as configure_logging,

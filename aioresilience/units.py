@@ -33,7 +33,7 @@ class Rate(NamedTuple):
     period: float
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: object) -> float:
     """Return the seconds that `500ms`, `2s`, `1m30s`, `1h` or `1d` mean; raises ValueError for anything else."""
     if not isinstance(text, str) or len(text) > _MAX_LENGTH or not _matches(DURATION_PATTERN, text):
         raise ValueError(f"{_shown(text)} is not a duration; write for example 500ms, 2s, 1m30s, 1h or 1d")
@@ -71,7 +71,7 @@ def seconds(value: float | str) -> float:
     return number + 0.0  # no negative zero
 
 
-def parse_rate(text: str) -> Rate:
+def parse_rate(text: object) -> Rate:
     """Return the permits and the period that `100/second` means; raises ValueError for anything else."""
     if not isinstance(text, str) or len(text) > 100 or not _matches(RATE_PATTERN, text):
         raise ValueError(
@@ -89,7 +89,7 @@ def format_rate(rate: Rate) -> str:
     raise ValueError(f"a rate is written per {_choices()}, not per {format_duration(rate.period)}")
 
 
-def parse_percentage(text: str) -> float:
+def parse_percentage(text: object) -> float:
     """Return the fraction that `50%` means, 0.5; raises ValueError for anything else."""
     if not isinstance(text, str) or len(text) > _MAX_LENGTH or not _matches(PERCENTAGE_PATTERN, text):
         raise ValueError(f"{_shown(text)} is not a percentage; write a number and a percent sign, as in 50%")
@@ -99,7 +99,7 @@ def parse_percentage(text: str) -> float:
         raise ValueError(f"{_shown(text)} is larger than any percentage can be") from None
 
 
-def format_percentage(fraction: float) -> str:
+def format_percentage(fraction: object) -> str:
     """Write a fraction, finite and 0 or more, as a percentage that `parse_percentage` reads back to the same number."""
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction < math.inf:
         raise ValueError(f"{_shown(fraction)} is not a fraction; it must be finite and 0 or more")

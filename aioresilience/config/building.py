@@ -70,15 +70,14 @@ class Builder:
                 self._nodes += len(block)
                 return block
             start = event.start_mark.index
-            key: str | None
             if (
                 type(event) is ScalarEvent
                 and event.value in keys
                 and not event.style
                 and event.anchor is event.tag is None
             ):
-                key = keys[event.value]
-                length = len(key)
+                key: str | None = keys[event.value]
+                length = len(event.value)
                 if key in block:
                     self._findings.duplicate(event, block)
             else:
@@ -86,14 +85,13 @@ class Builder:
                 key = self._odd_key(event, block)
             event = following()
             at = event.start_mark.index
-            value: Node
             if (
                 type(event) is ScalarEvent
                 and event.value in known
                 and not event.style
                 and event.anchor is event.tag is None
             ):
-                value = known[event.value]
+                value: Node = known[event.value]
                 extent = len(event.value)
             else:
                 value = self._node(event, depth, key)

@@ -38,8 +38,8 @@ __all__ = [
     "suppressions",
 ]
 
-BYTES_PER_NODE = 16
-"""A file of the allowed size may hold one value for so many bytes: twice as many as a dense policy file has."""
+MIN_NODES, BYTES_PER_NODE = 100_000, 40
+"""How many values a document may have: so many, and one for so many bytes of the allowed size if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def read_tree(
     if findings:
         return _reading(None, source, findings)
     with collector_paused():
-        return _parse(source, max_bytes // BYTES_PER_NODE + 1, breathe, parser)
+        return _parse(source, max(MIN_NODES, max_bytes // BYTES_PER_NODE), breathe, parser)
 
 
 def read_file(
@@ -178,8 +178,9 @@ def _document(builder: Builder, findings: Findings, events: Callable[[], Event])
 
 
 def _refuse_directive(findings: Findings, event: Event) -> None:
-    if isinstance(event, DocumentStartEvent) and event.version not in (None, (1, 2)):
-        asked = ".".join(map(str, event.version or ()))
+    version = event.version if isinstance(event, DocumentStartEvent) else None
+    if version is not None and version != (1, 2):
+        asked = ".".join(map(str, version))
         findings.report("AR120", event, f"YAML {asked} has other rules than YAML 1.2", "delete the line")
     elif isinstance(event, DocumentStartEvent) and event.tags:
         findings.report("AR112", event, "tags are not allowed", "delete the line")

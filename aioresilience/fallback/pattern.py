@@ -98,15 +98,17 @@ class FallbackHandler(Replace[FallbackConfig]):
             del error  # this frame is in its traceback, and must not keep it alive
 
     async def _recover(self, plan: Plan, call: Call, primary: Exception) -> object:
+        context = primary.__context__
         try:
             raise primary  # so that what a fallback raises has it as its context
         except Exception:
+            primary.__context__ = context  # raised here, it would forget what it was raised in at first
             answer = await self._answer(plan, call, primary, plan.enforced(call.caller))
             if answer is NOTHING:
                 raise
             return answer
         finally:
-            del primary
+            del primary, context
 
     def plan(self, context: Context) -> Plan:
         """Return what a call keeps until its end."""

@@ -127,14 +127,14 @@ class RetryPolicy(Repeat[RetryConfig]):
 
     async def _finish(self, run: Run, inner: Handler) -> object:
         await run.finish(inner)
-        final, run.error = run.error, None
+        final, context = run.take()
         if final is None:
             return run.result
         try:
             raise final
         finally:  # raised here, it would forget what it was raised in at first; and its frames must not keep it
-            final.__context__, run.context = run.context, None
-            del final, run
+            final.__context__ = context
+            del final, context
 
     def _verdict(self, context: Context) -> Verdict:
         return Verdict(self.config, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -272,4 +273,5 @@ def test_a_thousand_policies_take_less_than_half_a_second():
         before = time.process_time()
         read(text)
         taken.append(time.process_time() - before)
-    assert min(taken) < 0.5
+    traced = 1.0 if sys.gettrace() is None else 3.0  # coverage makes it about three times slower
+    assert min(taken) < 0.5 * traced

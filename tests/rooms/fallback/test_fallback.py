@@ -573,3 +573,20 @@ async def test_without_reraise_a_longer_history_of_the_fallbacks_error_is_kept(h
     assert isinstance(second, KeyError)
     assert isinstance(second.__context__, OSError)
     assert second.__context__.__context__ is None
+
+
+@pytest.mark.parametrize("kinds", [(OSError,), None], ids=["not answered", "not answered in time"])
+async def test_an_error_that_is_raised_keeps_the_context_it_was_raised_in(handler, clock, kinds):
+    async def func():
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            clock.stall(10)
+            raise Boom("outer")  # noqa: B904
+
+    try:
+        raise RuntimeError("around the call")
+    except RuntimeError:
+        with pytest.raises(Boom) as caught:
+            await within(clock, 5, handler("other", fallback_on_exceptions=kinds).execute(func))
+    assert isinstance(caught.value.__context__, KeyError)
