@@ -7,11 +7,12 @@ awaitable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import FunctionType
 from typing import ParamSpec, TypeVar
 
@@ -125,18 +126,26 @@ def awaitable(func: Callable[..., object]) -> Callable[..., Awaitable[object]]:
     return in_worker(func)
 
 
-def as_function(awaitable_or_func: Awaitable[T] | Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """Return a function for what is either one already or an awaitable to be awaited once.
+@contextlib.contextmanager
+def as_function(
+    awaitable_or_func: Awaitable[T] | Callable[..., Awaitable[T]],
+) -> Iterator[Callable[..., Awaitable[T]]]:
+    """Give a function for what is either one already or an awaitable to be awaited once.
 
-    An awaitable that is never called is closed if it is a coroutine, so that it warns of nothing.
+    A coroutine that nobody came to await is closed at the end, so that it warns of nothing.
     """
     if not inspect.isawaitable(awaitable_or_func):
-        return awaitable_or_func
+        yield awaitable_or_func
+        return
 
     async def once() -> T:
         return await awaitable_or_func
 
-    return once
+    try:
+        yield once
+    finally:
+        if inspect.iscoroutine(awaitable_or_func):
+            awaitable_or_func.close()
 
 
 def require_async(func: Callable[..., object], decorator: str) -> None:

@@ -240,7 +240,8 @@ async def with_timeout(
 ) -> T:
     """Await a coroutine, or call a function with the arguments, for at most `timeout_seconds`."""
     manager = TimeoutManager(TimeoutConfig(timeout=timeout_seconds), name="with_timeout")
-    return await manager.execute(callables.as_function(coro_or_func), *args, **kwargs)
+    with callables.as_function(coro_or_func) as func:
+        return await manager.execute(func, *args, **kwargs)
 
 
 async def with_deadline(
@@ -248,4 +249,5 @@ async def with_deadline(
 ) -> T:
     """Await a coroutine, or call a function with the arguments, until `deadline`, an instant of `time.time()`."""
     manager = DeadlineManager(deadline, name="with_deadline")
-    return await manager.execute(callables.as_function(coro_or_func), *args, **kwargs)
+    with callables.as_function(coro_or_func) as func:
+        return await manager.execute(func, *args, **kwargs)

@@ -113,6 +113,7 @@ ParserName: TypeAlias = Literal["auto", "libyaml", "pure"]
 # What an unquoted scalar may hold up to the next blank, in block and in flow style.
 _BLOCK_CHUNK = re.compile(r"(?:[^\0\s:]|[^\S \t\r\n]|:(?![\0 \t\r\n]))+")
 _FLOW_CHUNK = re.compile(r"(?:[^\0\s:,\[\]{}]|[^\S \t\r\n]|:(?![\0 \t\r\n,\[\]{}]))+")
+_HEADER = re.compile(r"([+-]?)([1-9]?)((?(1)|[+-])?)(?=[ \t\r\n\0])")
 
 
 class _PureParser(Reader, Scanner, Parser):
@@ -142,6 +143,15 @@ class _PureParser(Reader, Scanner, Parser):
                 return
             if not self.flow_level:
                 self.allow_simple_key = True
+
+    def scan_block_scalar_indicators(self, start_mark: object) -> tuple[bool | None, int | None]:
+        """Read what may stand after `|` and `>`: how the last line break is kept, and how far the text is indented."""
+        found = _HEADER.match(self.buffer, self.pointer)
+        if found is None:
+            indicators: tuple[bool | None, int | None] = super().scan_block_scalar_indicators(start_mark)
+            return indicators
+        self.forward(len(found[0]))
+        return {"+": True, "-": False}.get(found[1] or found[3]), int(found[2]) if found[2] else None
 
     def scan_block_scalar_ignored_line(self, start_mark: object) -> None:
         """Pass the rest of the line that opens a block scalar, tabs too."""

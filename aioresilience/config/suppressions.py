@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aioresilience.config.places import Place, Source
 
 _COMMENT = re.compile(
-    r"(?:^|(?<=[ \t\r\n]))#[ \t]*aioresilience:[ \t]*ignore\b(?:\[(?P<ids>[^\]\r\n]*)\])?[ \t]*(?P<reason>[^\r\n]*)"
+    r"(?:^|(?<=[ \t\r\n]))#[ \t]*aioresilience:[ \t]*ignore\b(?:\[(?P<ids>[^\]\r\n]*)\])?(?=(?P<reason>[^\r\n]*))"
 )
 _WORD = "aioresilience:"
 
@@ -37,7 +37,7 @@ def suppressions(source: Source) -> tuple[Suppression, ...]:
 
 def _suppression(source: Source, found: re.Match[str]) -> Suppression:
     ids = tuple(filter(None, re.split(r"[\s,]+", found["ids"] or "")))
-    return Suppression(source.place(found.start(), len(found.group().rstrip())), ids, found["reason"].strip())
+    return Suppression(source.place(found.start(), len(found.group())), ids, found["reason"].strip())
 
 
 def _is_literal(source: Source, index: int) -> bool:

@@ -16,7 +16,7 @@ from aioresilience.config.scalars import plain_scalar
 from aioresilience.config.tree import Items, leaves, locate
 
 HERE = Path(__file__).parent
-BAD = sorted([*HERE.glob("bad/ar1*.yaml"), *HERE.glob("bad/many*.yaml")])
+BAD = sorted([*HERE.glob("bad/ar1*.yaml"), *HERE.glob("bad/reading-*.yaml")])
 GOOD = sorted(HERE.glob("good/*.yaml"))
 PARSERS = ("libyaml", "pure")
 
@@ -408,12 +408,10 @@ junk = st.lists(st.sampled_from(pieces), max_size=20).map("".join)
 
 @settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), junk), st.sampled_from(PARSERS))
-def test_nothing_raises_anything_but_a_config_error(text, parser):
-    try:
-        read(text, parser=parser)
-    except ConfigError as error:
-        assert error.diagnostics
-        assert all(char.isprintable() or char == "\n" for char in str(error))
+def test_anything_ends_in_a_tree_or_in_findings(text, parser):
+    reading = read_tree(text, parser=parser)
+    assert (reading.root is None) <= bool(reading.diagnostics)
+    assert all(char.isprintable() or char == "\n" for char in str(ConfigError(reading.diagnostics)))
 
 
 @settings(deadline=None)
@@ -425,7 +423,18 @@ def test_both_parsers_accept_the_same_texts(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a:\t1\n", "a: x\ty\n", "a: 1\t# c\n", "a: |\t\n  x\n", "a: [x?y, http://h/?q]\n", "a: x\n  y\n"]
+    "text",
+    [
+        "a:\t1\n",
+        "a: x\ty\n",
+        "a: 1\t# c\n",
+        "a: |\t\n  x\n",
+        "a: >-2\t# c\n   x\n",
+        "a: |2\n   x\n",
+        "a: |+ \n x\n\n",
+        "a: [x?y, http://h/?q]\n",
+        "a: x\n  y\n",
+    ],
 )
 def test_the_pure_parser_knows_what_libyaml_knows(text):
     assert read(text, parser="pure") == read(text, parser="libyaml")

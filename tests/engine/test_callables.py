@@ -151,8 +151,10 @@ def test_a_callback_after_the_end_runs_at_once():
 
 async def test_as_function_takes_an_awaitable_or_a_function():
     counting = Counting()
-    assert await callables.as_function(counting.work(7))() == 7
-    assert callables.as_function(counting.work) == counting.work
+    with callables.as_function(counting.work(7)) as func:
+        assert await func() == 7
+    with callables.as_function(counting.work) as func:
+        assert func == counting.work
 
 
 def test_names_are_those_people_know():
