@@ -46,12 +46,14 @@ def _fraction(value: object) -> object:
 
 DURATION_SCHEMA = {"type": ["string", "number"], "pattern": units.DURATION_PATTERN, "minimum": 0}
 PERCENTAGE_SCHEMA = {"type": ["string", "number"], "pattern": units.PERCENTAGE_PATTERN, "minimum": 0}
-_NAMES_SCHEMA = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_NAMES_SCHEMA = {"type": ["array", "string"], "items": {"type": "string", "minLength": 1}, "minLength": 1}
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), WithJsonSchema(DURATION_SCHEMA)]
 """A duration: a number of seconds, or a string such as `"500ms"` or `"1m30s"`."""
 
-PositiveSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0), WithJsonSchema(DURATION_SCHEMA)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_seconds), Field(gt=0), WithJsonSchema(DURATION_SCHEMA | {"exclusiveMinimum": 0})
+]
 """A duration above zero."""
 
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJsonSchema(PERCENTAGE_SCHEMA)]

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import pickle
 import socket
+import threading
 import traceback
 import weakref
 
@@ -623,13 +624,15 @@ async def test_every_attempt_starts_with_no_start_noted(policy, under, finish):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_cancelling_at_any_step_leaves_nothing_behind(policy, clock, times):
-    async def slow(context):
+@pytest.mark.parametrize("first", [Boom(), "poor"], ids=["an error first", "a poor result first"])
+async def test_cancelling_at_any_step_leaves_nothing_behind(policy, clock, times, first):
+    async def slow(context_or_result):
         await asyncio.sleep(0)
+        return True
 
     for step in range(60):
-        one = policy(on_retry=slow, on_exhausted=slow, retry_on_result=lambda result: True, budget={})
-        outcomes = iter([Boom(), "poor", Boom()])
+        one = policy(on_retry=slow, on_exhausted=slow, retry_on_result=slow, budget={})
+        outcomes = iter([first, "poor", Boom()])
 
         async def func(outcomes=outcomes):
             await asyncio.sleep(0)
@@ -801,3 +804,33 @@ async def test_a_rejection_from_inside_the_function_is_not_safe_to_repeat(policy
     with pytest.raises(BulkheadFullError):
         await finish(handler(Call(func, (), {}, ANYONE)))
     assert len(calls) == 1
+
+
+async def test_observe_says_nothing_of_what_would_not_be_retried(policy, upstream, finish):
+    one = policy(mode="observe", max_attempts=1)
+    with pytest.raises(Boom):
+        await finish(one.execute(upstream(Boom())))
+    assert one.counts.observed == 0
+
+
+async def test_eight_threads_with_loops_of_their_own_overspend_no_budget():
+    one = RetryPolicy(RetryConfig(initial_delay=0, budget={"ratio": 0.25, "min_per_second": 0.0, "window": 3600.0}))
+    calls = []
+
+    async def func():
+        calls.append(1)
+        raise Boom
+
+    async def many():
+        for _ in range(100):
+            with contextlib.suppress(Boom):
+                await one.execute(func)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(many())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert one.counts.started == 800
+    assert 800 < len(calls) <= 1000
+    assert one.status()["retries"] == len(calls) - 800
