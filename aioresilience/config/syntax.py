@@ -12,7 +12,7 @@ from aioresilience.config.places import Place, Source
 TEMPLATE = re.compile(r"\{\{(?:[^\n]{0,200}?\}\})?|\{%(?:[^\n]{0,200}?%\})?")
 TEMPLATE_HINT = "render the template first, or write ${NAME}"
 _KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
-_ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]")
+_ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]", re.ASCII)
 _LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
 _TOKEN = re.compile(r"\S+")
 _INDENT = re.compile(r"[ ]*\t")
@@ -205,12 +205,5 @@ def _known(source: Source, problem: Problem) -> Diagnostic:
             index = problem.at if problem.began is None or not meaning.at_context else problem.began
             token = _TOKEN.match(source.text, index) if meaning.code == "AR112" else None
             place = source.place(index, len(token[0]) if token else 1)
-            return diagnose(meaning.code, place, meaning.message, hint=_hint(source, index, meaning.hint))
+            return diagnose(meaning.code, place, meaning.message, hint=meaning.hint)
     return diagnose("AR105", source.place(problem.at), f"this is not valid YAML: {problem.text}")
-
-
-def _hint(source: Source, index: int, hint: str) -> str:
-    line, _ = source.position(min(index, len(source.text)))
-    if "\xa0" in source.line(line):
-        return "replace the no-break spaces of this line by plain ones"
-    return hint

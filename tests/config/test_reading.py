@@ -1,5 +1,6 @@
 import gc
 import math
+import re
 import threading
 import time
 from pathlib import Path
@@ -197,6 +198,33 @@ def test_depth_counts_through_aliases(parser):
     text = "a: &a [[[[[[[[[[1]]]]]]]]]]\nb: &b [[[[[[[[[[*a]]]]]]]]]]\nc: [[[[[[[[[[*b]]]]]]]]]]\n"
     assert ids(text, parser=parser) == []
     assert ids(text + "d: {e: [*b]}\nf: &f [[[[[[[[*b]]]]]]]]\ng: [[[[*f]]]]\n", parser=parser) == ["AR113"]
+
+
+# syntax errors, both parsers
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\n" + "9" * 101 + ": 2\n", "is not a string"),
+        ('a: "\\U99999999"\n', "does not begin an escape"),
+        ("a: 1\n\tb: 2\n", "a tab indents this line"),
+        ("a:\n  - x\n \t- y\n", "a tab indents this line"),
+        ("- a\n  b: c\n", "no 'key: value'|second ':'|no key can be"),
+        ("a: |x\n", "after '|' or '>' is not valid"),
+        ("a: [1\n  b: 2\nc: 3\n", "is not closed"),
+        ("? a\n? b: c: d\n", "second ':'|no key can be"),
+        ("a: b\n\nc: 'x\n", "never closed"),
+        ("x:\n  a:\xa02s\n  b: 1\n", r"no 'key: value'\n.*a:\\xa02s"),
+        ("# a\n\n  k : v : w\n", "second ':'"),
+        ("a: !<x y\n", "tags are not allowed"),
+        ("%FOO\na: %x\n", "directive|cannot begin|does not belong"),
+    ],
+)
+def test_a_syntax_error_is_explained(text, message, parser):
+    reading = read_tree(text, "f", parser=parser)
+    assert re.search(message, str(ConfigError(reading.diagnostics)))
 
 
 # limits
