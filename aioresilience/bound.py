@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from enum import IntEnum
@@ -39,10 +40,14 @@ class Bound(Pattern[ConfigT]):
         """Raise the error, or return what stands for it."""
         raise error from cut
 
+    @functools.cached_property
+    def timeline(self) -> Timeline:
+        """What all scopes of this pattern share, whatever is retuned: one timer per loop."""
+        return Timeline(clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+
     def opener(self) -> Callable[[float], Scope]:
         """Return what opens the scope of one call, `limit` seconds long; all of them share one timer per loop."""
-        monotonic = self.clock.monotonic
-        line = Timeline(clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+        monotonic, line = self.clock.monotonic, self.timeline
 
         def open_scope(limit: float) -> Scope:
             scope = Scope(monotonic() + limit, limit, line)
@@ -90,13 +95,20 @@ class Bound(Pattern[ConfigT]):
         self, scope: Scope, limit: float, error: BaseException, started: float | None, config: ConfigT, judge: Judge
     ) -> object:
         """Leave the scope of a call that raised: raise its error, or what became of a call that the scope cut."""
-        if not scope.leave(error):
-            self.counts.settle(judge.of_error(error, started))
-            raise error
-        timed_out = self.cut(scope, limit)
-        timed_out.neutral = judge.of_cut(scope, started) is NEUTRAL
-        await self.report(timed_out)
-        return self.answer(config, timed_out, error)
+        try:
+            if not scope.leave(error):
+                self.counts.settle(judge.of_error(error, started))
+                raise error
+            timed_out = self.cut(scope, limit)
+            timed_out.neutral = judge.of_cut(scope, started) is NEUTRAL
+            timed_out.__cause__ = error  # a thread that runs on is found by it
+            try:
+                await self.report(timed_out)
+                return self.answer(config, timed_out, error)
+            finally:
+                del timed_out
+        finally:
+            del error  # this frame is in its traceback, and must not keep it alive
 
     async def refuse(self, config: ConfigT, limit: float) -> object:
         """Cut a call before it starts: its time was over before."""
@@ -122,6 +134,11 @@ class Bound(Pattern[ConfigT]):
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.config)
         self.counts.started += 1
+        if limit <= 0:
+            self.counts.neutral += 1
+            late = self.overrun(limit, 0.0)
+            late.policy, late.neutral = self.policy, True
+            raise late
         scope = self.opener()(limit)
 
         def leave(error: BaseException | None) -> BaseException | None:

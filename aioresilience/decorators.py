@@ -65,7 +65,7 @@ class _Finder:
         self._policy: Policy | None = None
 
     def __call__(self) -> Policy:
-        registry = self._fixed or get_registry()
+        registry = get_registry() if self._fixed is None else self._fixed
         policy = self._policy
         if policy is None or registry is not self._registry:
             policy = self._policy = registry.get(self._name)

@@ -96,12 +96,20 @@ def status_of(thing: object) -> int | None:
 
     `status_code` (httpx, requests, Starlette) is looked at before `status` (aiohttp).
     """
-    for holder in (thing, getattr(thing, "response", None)):
+    for holder in (thing, _peek(thing, "response")):
         for name in ("status_code", "status"):
-            value = getattr(holder, name, None)
+            value = _peek(holder, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 return value
     return None
+
+
+def _peek(holder: object, name: str) -> object:
+    """Read an attribute of somebody else's object, whose property may raise."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

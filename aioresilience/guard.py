@@ -42,6 +42,10 @@ class Guard(Pattern[ConfigT]):
         """Return the pattern's own mode, else the policy's."""
         return context.modes.get(self.key) or self.config.mode or context.mode
 
+    def outlive(self, ticket: object) -> object:
+        """Return the ticket under which a thread keeps its room when the caller is gone."""
+        return ticket
+
     @property
     def waits(self) -> bool:
         """Whether a call that is refused now may wait."""
@@ -126,7 +130,8 @@ class Guard(Pattern[ConfigT]):
         self.counts.settle(outcome)
         worker = callables.unfinished_worker(error) if self.holds else None
         if worker is not None:
-            worker.when_done(lambda: self.settle(ticket, outcome, started))
+            kept = self.outlive(ticket)
+            worker.when_done(lambda: self.settle(kept, outcome, started))
             reason = None
         else:
             reason = self.settle(ticket, outcome, started)

@@ -46,9 +46,15 @@ class Timeline:
         if queue is None or queue.loop() is not loop:
             queue = self._queues.get(loop)
             if queue is None:
+                self._drop_closed()
                 queue = self._queues[loop] = TimerQueue(loop, self.clock)
             self._queue = queue
         return queue
+
+    def _drop_closed(self) -> None:
+        """Forget loops that are closed: a timer left on one would keep it alive."""
+        for loop in [loop for loop in list(self._queues) if loop.is_closed()]:
+            self._queues.pop(loop, None)
 
 
 class TimerQueue:

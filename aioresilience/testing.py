@@ -159,11 +159,12 @@ def override(name: str, *, registry: Registry | None = None, **fields: object) -
 
     Raises ConfigError where the policy with them is wrong; the policy is as before afterwards.
     """
-    registry = registry or get_registry()
+    registry = get_registry() if registry is None else registry
     if name not in registry:
         registry.get(name)  # raises UnknownPolicyError with near names
-    registry.patch(name, fields)
+    before = registry.patched(name)
+    registry.patch(name, {**(before or {}), **fields})
     try:
         yield
     finally:
-        registry.patch(name, None)
+        registry.patch(name, before)

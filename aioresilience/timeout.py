@@ -10,12 +10,12 @@ from pydantic import Field
 
 from aioresilience import callables
 from aioresilience.bound import Bound
-from aioresilience.clock import Clock
+from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import EventType, PatternType, TimeoutEvent, global_bus
 from aioresilience.exceptions import ExceptionConfig, ExceptionContext, OperationTimeoutError, TimeoutReason
 from aioresilience.fields import PositiveSeconds
 from aioresilience.pattern import PatternConfig
-from aioresilience.scope import current_deadline
+from aioresilience.scope import Timeline, current_deadline
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -235,11 +235,17 @@ def with_timeout_manager(
     return decorator
 
 
+_TIMEOUTS = Timeline(clock=SYSTEM_CLOCK)
+_DEADLINES = Timeline(clock=SYSTEM_CLOCK, is_deadline=True)
+"""The timers of the one-shot forms, shared so that none is left behind for each call."""
+
+
 async def with_timeout(
     coro_or_func: Awaitable[T] | Callable[..., Awaitable[T]], timeout_seconds: float, *args: object, **kwargs: object
 ) -> T:
     """Await a coroutine, or call a function with the arguments, for at most `timeout_seconds`."""
     manager = TimeoutManager(TimeoutConfig(timeout=timeout_seconds), name="with_timeout")
+    manager.timeline = _TIMEOUTS
     with callables.as_function(coro_or_func) as func:
         return await manager.execute(func, *args, **kwargs)
 
@@ -249,5 +255,6 @@ async def with_deadline(
 ) -> T:
     """Await a coroutine, or call a function with the arguments, until `deadline`, an instant of `time.time()`."""
     manager = DeadlineManager(deadline, name="with_deadline")
+    manager.timeline = _DEADLINES
     with callables.as_function(coro_or_func) as func:
         return await manager.execute(func, *args, **kwargs)

@@ -15,6 +15,7 @@ from aioresilience.events import BulkheadEvent, EventType, PatternType, Resilien
 from aioresilience.exceptions import BulkheadFullError, BulkheadReason, ExceptionConfig
 from aioresilience.failures import Judge, Outcome
 from aioresilience.guard import Guard
+from aioresilience.pattern import ALONE
 from aioresilience.waiters import Waiter
 
 PLACE: Final = object()
@@ -64,6 +65,7 @@ class Bulkhead(Guard[BulkheadConfig]):
         super().__init__(name, config, exceptions=exceptions, clock=clock)
         self.machine = BulkheadMachine(config.max_concurrent, config.max_waiting)
         self._holders: dict[asyncio.Task[object], int] = {}
+        self._entered: dict[asyncio.Task[object] | None, list[object | None]] = {}
         self._wait_time = 0.0
 
     def admit(self, caller: Caller) -> object | None:
@@ -77,6 +79,12 @@ class Bulkhead(Guard[BulkheadConfig]):
         if ticket is not PLACE:
             self._let_go(ticket)
         self.machine.release()
+
+    def outlive(self, ticket: object) -> object:
+        """Let the task go: the thread keeps the place, and the task may ask for another."""
+        if ticket is not PLACE:
+            self._let_go(ticket)
+        return PLACE
 
     def refusal(self, caller: Caller) -> BulkheadFullError:
         """Say that all places are taken."""
@@ -136,15 +144,21 @@ class Bulkhead(Guard[BulkheadConfig]):
 
     async def __aenter__(self) -> Bulkhead:
         """Take a place, waiting for it if the config allows."""
-        await self.take(ANYONE)
+        mode = self.mode_in(ALONE)
+        ticket = None if mode == "off" else await self.take(ANYONE, mode)
+        self._entered.setdefault(_task(), []).append(ticket)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task = _task()
-        ticket = task if task is not None and task in self._holders else PLACE
-        self.give(ticket, error, self.clock.monotonic(), Judge())
+        tickets = self._entered[task]
+        ticket = tickets.pop()
+        if not tickets:
+            del self._entered[task]
+        if ticket is not None:
+            self.give(ticket, error, self.clock.monotonic(), Judge())
 
     def retune(self, config: BulkheadConfig) -> None:
         """Resize: a shrink is a debt that releases pay, growth wakes waiters at once."""

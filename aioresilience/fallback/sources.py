@@ -36,9 +36,10 @@ async def _ready(value: object) -> object:
 
 def bounded(func: Callable[..., Awaitable[object]], timeout: float, name: str, clock: Clock) -> Source:
     """Return `func` for `timeout` seconds at most, after which it is cut and OperationTimeoutError raised."""
+    line = Timeline(clock=clock)
 
     async def ask(call: Call) -> object:
-        scope = Scope(clock.monotonic() + timeout, timeout, Timeline(clock=clock))
+        scope = Scope(clock.monotonic() + timeout, timeout, line)
         scope.enter()
         try:
             result = await func(*call.args, **call.kwargs)

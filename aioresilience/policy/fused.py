@@ -25,6 +25,8 @@ Wrap = Callable[[Callable[..., Awaitable[object]], object, object, Caller], Call
 Fused = tuple[Run, Wrap]
 Lines = Iterator[str]
 INDENT = "    "
+DEEPEST = 15
+"""Patterns in one frame; CPython nests no more than 20 blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
 def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Callable[..., Handler]) -> Fused | None:
     """Return the two callables for the patterns, None where they must be folded."""
     shape = shape_of(patterns, context)
-    if shape is None:
+    if shape is None or len(shape) > DEEPEST:
         return None
     active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
     names: dict[str, object] = {"monotonic": clock.monotonic, "bus": global_bus, "SUCCESS": SUCCESS, "Call": Call}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Generic, ParamSpec, TypeVar, overload
@@ -49,6 +50,7 @@ class _Named(Generic[PatternT]):
 
 
 _live: weakref.WeakSet[Policy] = weakref.WeakSet()
+_living = threading.RLock()
 _bypasses: list[object] = []
 
 
@@ -56,9 +58,9 @@ _bypasses: list[object] = []
 def bypass() -> Iterator[None]:
     """Let every policy of the process pass calls through untouched, for tests of what stands around them."""
     mark = object()
-    _bypasses.append(mark)
-    _refresh_all()
     try:
+        _bypasses.append(mark)
+        _refresh_all()
         yield
     finally:
         _bypasses.remove(mark)
@@ -66,8 +68,9 @@ def bypass() -> Iterator[None]:
 
 
 def _refresh_all() -> None:
-    for policy in list(_live):
-        policy.refresh()
+    with _living:
+        for policy in list(_live):
+            policy.refresh()
 
 
 class Policy:
@@ -101,7 +104,9 @@ class Policy:
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
         self.set(patterns, Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent))
-        _live.add(self)
+        with _living:
+            _live.add(self)
+            self.refresh()
 
     def set(self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1) -> None:
         """Put other patterns under the name with one assignment; calls under way keep those they started with."""
@@ -110,6 +115,16 @@ class Policy:
                 pattern.policy = self.name
         self._settled = Snapshot(patterns, context, self.clock, generation)
         self.refresh()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put an earlier snapshot back."""
+        self._settled = snapshot
+        self.refresh()
+
+    @property
+    def settled(self) -> Snapshot:
+        """What is in effect when policies are not bypassed."""
+        return self._settled
 
     def refresh(self) -> None:
         """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
@@ -160,7 +175,7 @@ class Policy:
             )
         for pattern in snapshot.patterns if skipped else ():
             self._tell_skipped(pattern)
-        self.used_by_admit = True
+        self.used_by_admit |= bool(snapshot.patterns)
         return Admission(snapshot, caller, self.clock)
 
     @staticmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
-from aioresilience.policy import Policy, attempt_timeout
+from aioresilience.policy import Policy, Snapshot, attempt_timeout
 
 Shared = dict[tuple[str, str], AnyPattern]
 
@@ -21,6 +21,15 @@ class Rebuilt:
     spec: PolicySpec
     patterns: tuple[AnyPattern, ...]
     retuned: tuple[tuple[AnyPattern, PatternConfig], ...]
+    before: tuple[tuple[AnyPattern, PatternConfig], ...]
+    snapshot: Snapshot
+
+    def undo(self) -> None:
+        """Put everything back as it was before `put`."""
+        for pattern, config in self.before:
+            if pattern.config != config:
+                pattern.retune(config)
+        self.policy.restore(self.snapshot)
 
     def put(self, generation: int) -> None:
         """Retune the kept patterns, then let the next call see the new list."""
@@ -57,7 +66,8 @@ class Builder:
                 pattern = self._make(policy.name, key, bare, new.shared)
             retuned.append((pattern, bare))
             patterns.append(pattern)
-        return Rebuilt(policy, new, tuple(patterns), tuple(retuned))
+        before = tuple((pattern, pattern.config) for pattern in patterns)
+        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), before, policy.settled)
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:

@@ -14,7 +14,7 @@ from aioresilience.registry.loading import PREFIX
 from aioresilience.registry.names import declared_names
 from aioresilience.registry.registry import Registry
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _default: Registry | None = None
 
 
@@ -55,11 +55,16 @@ def _install(registry: Registry) -> None:
     global _default
     with _lock:
         before, _default = _default, registry
+        registry.is_default = True
     if before is not None:
+        before.is_default = False
         before.stop_watching()
 
 
 def get_registry() -> Registry:
     """Return the default registry; the first use without `configure` reads AIORESILIENCE_CONFIG."""
     registry = _default
-    return configure() if registry is None else registry
+    if registry is not None:
+        return registry
+    with _lock:
+        return configure() if _default is None else _default

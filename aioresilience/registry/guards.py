@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from aioresilience.config import ConfigError, Diagnostic, Document, diagnose
 
 
-def check_against(old: Document, new: Document) -> None:
+def check_against(old: Document, new: Document, ended: Set[str]) -> None:
     """Raise ConfigError where `new` looks like a truncated file, or removes what `old` must keep."""
-    found = [*_truncated(old, new), *_shrunk(old, new), *_removed(old, new)]
+    found = [*_truncated(ended, new), *_shrunk(old, new), *_removed(old, new)]
     if found:
         raise ConfigError(found)
 
 
-def _truncated(old: Document, new: Document) -> list[Diagnostic]:
-    lost = sorted((old.ended - new.ended) & {path for path, _ in new.files})
+def _truncated(ended: Set[str], new: Document) -> list[Diagnostic]:
+    lost = sorted((ended - new.ended) & {path for path, _ in new.files})
     return [
         diagnose(
             "AR318", None, f"{path}: the last line 'end: true' is missing, so the file looks cut off",
@@ -25,7 +27,7 @@ def _truncated(old: Document, new: Document) -> list[Diagnostic]:
 
 def _shrunk(old: Document, new: Document) -> list[Diagnostic]:
     kept, before = len(old.policies.keys() & new.policies.keys()), len(old.policies)
-    if old.ended or new.settings.shrink == "allow" or before < 2 or kept * 2 >= before:
+    if old.whole or new.settings.shrink == "allow" or kept * 2 >= before:
         return []
     message = f"{before - kept} of {before} policies would go, as they do when a file is cut off"
     hint = "if it is meant, set 'settings: {shrink: allow}' or end files with 'end: true'"

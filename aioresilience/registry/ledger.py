@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from aioresilience.config import ConfigError, Document
+from aioresilience.config import AnySource, ConfigError, Document
 
 KEPT = 10
 
@@ -22,6 +22,10 @@ class Ledger:
     last_attempt_failed: bool = False
     on_fallback: bool = False
     pinned: bool = False
+    sources: tuple[AnySource, ...] | None = None
+    """What a pinned document was read from."""
+    ended: set[str] = field(default_factory=set)
+    """The files that ever carried `end: true`."""
     seen: tuple[tuple[str, str], ...] = ()
     """Path and hash of every file as last read from the registry's own sources; a pin holds while they stay equal."""
     reloads: dict[str, int] = field(default_factory=lambda: {"applied": 0, "unchanged": 0, "rejected": 0})

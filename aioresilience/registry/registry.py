@@ -53,6 +53,7 @@ class Registry:
         self.builder = Builder(patterns, self.clock)
         self.ledger = self._start()
         self.lock = threading.RLock()
+        self.is_default = False
         self.policies: dict[str, Policy] = {}
         self.specs: dict[str, PolicySpec] = {}
         self._transaction = Transaction(self)
@@ -69,6 +70,7 @@ class Registry:
             reporting.started_on_fallback(self, error)
         ledger = Ledger(document, applied_at=self.clock.wall(), on_fallback=on_fallback)
         ledger.seen = () if on_fallback else document.files
+        ledger.ended |= document.ended
         reporting.findings(self, document)
         return ledger
 
@@ -199,6 +201,10 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(self.document.policies)
 
+    def __bool__(self) -> bool:
+        """Tell that there is a registry, however few policies it has."""
+        return True
+
     def __len__(self) -> int:
         return len(self.document.policies)
 
@@ -236,15 +242,15 @@ class Registry:
 
         Raises ConfigError, and changes nothing, where the policy with them is wrong.
         """
-        before = dict(self.loader.patches)
-        self.loader.patches.pop(name, None)
-        if fields is not None:
-            self.loader.patches[name] = dict(fields)
-        result = self._transaction.reload("code", None)
-        if result.outcome == "rejected":
-            self.loader.patches.clear()
-            self.loader.patches.update(before)
+        patches, before = self.loader.patches, self.loader.patches.get(name)
+        result = self._transaction.patch(lambda: _set(patches, name, fields))
+        if result.outcome == "rejected" and fields is not None:
+            _set(patches, name, before)
             raise ConfigError(result.diagnostics)
+
+    def patched(self, name: str) -> Mapping[str, object] | None:
+        """Return what code lays over a policy, None for nothing."""
+        return self.loader.patches.get(name)
 
     def plan(self, source: Given | None = None) -> Plan:
         """Return what applying `source`, or the files as they are now, would change; change nothing."""
@@ -258,6 +264,11 @@ class Registry:
     async def arollback(self, steps: int = 1) -> ReloadResult:
         """Roll back in a worker thread, for coroutines."""
         return await asyncio.to_thread(self.rollback, steps)
+
+    def renew_locks(self) -> None:
+        """Replace the locks in a forked child, whose other threads are gone while they may hold them."""
+        self.lock = threading.RLock()
+        self._transaction = Transaction(self)
 
     def start_watching(self) -> None:
         """Apply changes of the files from now on, by a daemon thread; harmless when it watches already."""
@@ -278,6 +289,12 @@ class Registry:
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""
         return [absolute(source) for source in self.loader.sources]
+
+
+def _set(patches: dict[str, Mapping[str, object]], name: str, fields: Mapping[str, object] | None) -> None:
+    patches.pop(name, None)
+    if fields is not None:
+        patches[name] = dict(fields)
 
 
 def env_sources(environ: Mapping[str, str]) -> tuple[AnySource, ...]:

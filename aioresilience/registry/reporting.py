@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aioresilience.config import ConfigError, Document
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
+from aioresilience.policy import Policy
 from aioresilience.registry.names import declared_names
 from aioresilience.registry.results import ReloadResult
 
@@ -66,7 +66,7 @@ def started_on_fallback(registry: Registry, error: ConfigError) -> None:
 
 def verify(registry: Registry) -> None:
     """Raise UnknownPolicyError or ConfigError for names in code or in the file that lead nowhere."""
-    for name in sorted(declared_names(registry)):
+    for name in sorted(declared_names(registry, default=registry.is_default)):
         registry.get(name)
     pending = registry.document.pending
     if pending:
@@ -96,7 +96,7 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "findings": [str(finding) for finding in document.findings],
         "pending_exceptions": list(document.pending),
-        "policies": {name: _policy(registry, name, used) for name in sorted({*document.policies, *used})},
+        "policies": {name: _policy(document, name, used.get(name)) for name in sorted({*document.policies, *used})},
     }
 
 
@@ -108,11 +108,10 @@ def _named(registry: Registry) -> list[dict[str, object]]:
     return [{"path": name, "sha256": None, "read_ok": True} for name in registry.source_names()]
 
 
-def _policy(registry: Registry, name: str, used: Mapping[str, object]) -> dict[str, object]:
-    spec = registry.document.policies.get(name)
+def _policy(document: Document, name: str, policy: Policy | None) -> dict[str, object]:
+    spec = document.policies.get(name)
     about = None if spec is None or spec.about is None else spec.about.model_dump(exclude_none=True)
-    policy = registry.policies.get(name)
     if policy is None:
-        assert spec is not None
+        assert spec is not None  # the name is of the document where it is not of a policy in use
         return {"name": name, "used": False, "about": about, "patterns": {key: {} for key, _ in spec.patterns}}
     return policy.status() | {"used": True, "retired": spec is None, "about": about}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from aioresilience.config import AnySource, ConfigError, Document
+from aioresilience.config import AnySource, ConfigError, Document, PolicySpec, diagnose
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.registry import reporting
 from aioresilience.registry.building import Rebuilt
@@ -37,9 +38,19 @@ class Transaction:
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
         with self._serial:
+            ledger = self._registry.ledger
             result = self._run(lambda: self._registry.loader.document(sources), "apply", expected_revision, own=False)
-            self._registry.ledger.pinned |= result.outcome == "applied"
+            if result.outcome == "applied":
+                ledger.pinned, ledger.sources = True, tuple(sources)
             return result
+
+    def patch(self, change: Callable[[], None]) -> ReloadResult:
+        """Change the layer of code, and apply the sources that are in effect with it."""
+        with self._serial:
+            change()
+            ledger = self._registry.ledger
+            load = lambda: self._registry.loader.document(ledger.sources if ledger.pinned else None)  # noqa: E731
+            return self._run(load, "code", None, own=False, guarded=False)
 
     def rollback(self, steps: int) -> ReloadResult:
         """Apply an earlier document and pin it; IndexError where there is none."""
@@ -65,7 +76,7 @@ class Transaction:
             if own and self._held_by_pin(document, trigger):
                 return self._result("unchanged", trigger)
             if guarded:
-                check_against(ledger.document, document)
+                check_against(ledger.document, document, ledger.ended)
             return self._accept(document, trigger, own)
         except ConfigError as error:
             return self._reject(error, trigger)
@@ -82,6 +93,7 @@ class Transaction:
         recovered = ledger.last_attempt_failed
         if own:
             ledger.seen = document.files
+            ledger.ended |= document.ended
         if document.revision == ledger.document.revision:
             ledger.document = document
             ledger.note("unchanged")
@@ -95,20 +107,50 @@ class Transaction:
 
     def _swap(self, document: Document) -> None:
         registry, ledger = self._registry, self._registry.ledger
+        same = self._unchanged(document)
         with registry.lock:
-            rebuilt = list(self._rebuild(document))
+            rebuilt = self._put(document, same, ledger.generation + 1)
             ledger.accept(document, registry.clock.wall())
             for policy in rebuilt:
-                policy.put(ledger.generation)
                 registry.specs[policy.policy.name] = policy.spec
 
-    def _rebuild(self, document: Document) -> list[Rebuilt]:
-        registry = self._registry
-        rebuilt = []
-        for name, policy in registry.policies.items():
-            old, new = registry.specs[name], registry.spec_of(name, document)
-            if new is not None and new is not old and new != old:
-                rebuilt.append(registry.builder.rebuild(policy, old, new))
+    def _unchanged(self, document: Document) -> dict[str, PolicySpec]:
+        """Return the specifications in use that stay as they are, compared outside of the lock."""
+        same = {}
+        for number, (name, old) in enumerate(list(self._registry.specs.items())):
+            if number % 50 == 0:
+                time.sleep(0)  # let the loop's thread have the interpreter
+            new = self._wanted(name, old, document)
+            if new is None or new == old:
+                same[name] = old
+        return same
+
+    @staticmethod
+    def _wanted(name: str, old: PolicySpec, document: Document) -> PolicySpec | None:
+        """Return what a policy in use is to become, None where it goes on as it is because its name is gone."""
+        new = document.policies.get(name)
+        if new is None and old.name == document.default.name and document.settings.on_unknown_policy == "default":
+            return document.default
+        return new
+
+    def _put(self, document: Document, same: dict[str, PolicySpec], generation: int) -> list[Rebuilt]:
+        """Build every changed policy aside, then put them all in place, or none."""
+        registry, done = self._registry, []
+        try:
+            rebuilt = [
+                registry.builder.rebuild(policy, old, new)
+                for name, policy in registry.policies.items()
+                if same.get(name) is not (old := registry.specs[name])
+                and (new := self._wanted(name, old, document)) is not None
+            ]
+            for policy in rebuilt:
+                done.append(policy)
+                policy.put(generation)
+        except Exception as error:
+            for policy in reversed(done):
+                policy.undo()
+            what = f"{type(error).__name__}: {error}"
+            raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
         return rebuilt
 
     def _reject(self, error: ConfigError, trigger: str) -> ReloadResult:

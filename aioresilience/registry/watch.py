@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
+import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,18 @@ QUIET = 0.05
 LONGEST_QUIET = 2.0
 
 
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for watcher in list(_watchers):
+        watcher.restart_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Watcher:
     """One daemon thread that looks at the files about once a second, and at once when the system reports a change."""
 
@@ -33,6 +47,15 @@ class Watcher:
         self._tick = 0.0
         self._seen: Fingerprint = ()
         self._lock = threading.Lock()
+        _watchers.add(self)
+
+    def restart_in_child(self) -> None:
+        """Watch again in a forked child, where only the forking thread goes on, with locks that nobody holds."""
+        self._lock = threading.Lock()
+        self._registry.renew_locks()
+        if self._thread is not None:
+            self._thread = None
+            self.start()
 
     def start(self) -> None:
         """Start the thread unless it runs; what changed since the last load is noticed at once."""
@@ -82,7 +105,7 @@ class Watcher:
         self._settle(now, stop)
         if not stop.is_set():
             self._registry.reload(trigger="file")
-            self._seen = fingerprint(self._paths()) if fingerprint(self._paths()) == self._settled else self._settled
+            self._seen = self._settled  # what was there before the reload read it: a later save is seen next time
 
     def _settle(self, now: Fingerprint, stop: threading.Event) -> None:
         """Wait until the files hold still, but not for ever."""
