@@ -1,6 +1,7 @@
 """What a review found once, and must not come back."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -213,10 +214,8 @@ async def test_a_key_that_no_encoding_knows_is_a_key():
     registry = Registry.from_text("version: 1\npolicies: {a: {bulkhead: {max_concurrent: 1, mode: {enforce: 50%}}}}")
     policy = registry.get("a")
     async with policy.admit():
-        try:
+        with contextlib.suppress(aioresilience.BulkheadFullError):
             await policy.bind(key="\udcff").call(nothing)
-        except aioresilience.BulkheadFullError:
-            pass
 
 
 async def test_an_error_through_a_timeout_is_freed_without_the_collector():
@@ -238,10 +237,8 @@ async def test_an_error_through_a_timeout_is_freed_without_the_collector():
     gc.collect()
     gc.disable()
     try:
-        try:
+        with contextlib.suppress(Unique):
             await manager.execute(fail)
-        except Unique:
-            pass
         assert born[0]() is None
     finally:
         gc.enable()
