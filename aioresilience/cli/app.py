@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aioresilience.cli import checking, demo as demonstration, explaining
+from aioresilience.cli import checking, comparing, demo as demonstration, explaining
 from aioresilience.config import schema_text
 from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
@@ -65,6 +65,19 @@ def explain(
 ) -> None:
     """Show a policy as it is in effect, or where one value comes from and what it shadows."""
     raise typer.Exit(explaining.explain(file, target, environment))
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The file as it was.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The file as it will be.")],
+    environment: Environment = None,
+) -> None:
+    """Say what a change does: worst-case latency and attempts, every value, and what becomes of live state.
+
+    Exit code: 0 same, 1 changes, 2 trouble.
+    """
+    raise typer.Exit(comparing.diff(old, new, environment))
 
 
 @app.command()
