@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aioresilience.cli import checking, demo as demonstration, explaining
+from aioresilience.cli import checking, comparing, demo as demonstration, explaining
 from aioresilience.config import schema_text
 from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
@@ -35,6 +35,7 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    github = "github"
 
 
 @app.command()
@@ -43,14 +44,17 @@ def check(
     environment: Environment = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on lint warnings too.")] = False,
     format: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.text,
+    code: Annotated[
+        Path | None, typer.Option("--code", help="Folder of Python code whose policy names to compare, unimported.")
+    ] = None,
 ) -> None:
-    """Check files as a service would read them, without the service.
+    """Check files as a service would read them, in every environment that they have, without the service.
 
     Names that only the service can know (callables, packages that are not installed here) are notes.
 
     Exit code: 0 fine or warnings only, 1 errors, 2 usage or I/O, 3 lint errors only (with --strict warnings too).
     """
-    raise typer.Exit(checking.check(files, environment, strict=strict, as_json=format is Format.json))
+    raise typer.Exit(checking.check(files, environment, strict=strict, form=format.value, code=code))
 
 
 @app.command()
@@ -61,6 +65,19 @@ def explain(
 ) -> None:
     """Show a policy as it is in effect, or where one value comes from and what it shadows."""
     raise typer.Exit(explaining.explain(file, target, environment))
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The file as it was.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The file as it will be.")],
+    environment: Environment = None,
+) -> None:
+    """Say what a change does: worst-case latency and attempts, every value, and what becomes of live state.
+
+    Exit code: 0 same, 1 changes, 2 trouble.
+    """
+    raise typer.Exit(comparing.diff(old, new, environment))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from aioresilience.config.document import Backend, Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
+from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
 from aioresilience.config.reading import MAX_BYTES, collector_paused
@@ -134,10 +135,14 @@ class _Loading:
         shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
         if self._report.errors:
             raise self._error()
+        subject = Subject(
+            tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
+            frozenset(map(_name_of, sources)), self._setting.now,
+        )  # fmt: skip
         return Document(
             policies=policies, default=default, settings=settings, service=frame.service,
             metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(),
+            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,
@@ -146,8 +151,8 @@ class _Loading:
     def _error(self) -> ConfigError:
         return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
 
-    def _findings(self) -> tuple[Diagnostic, ...]:
-        return ConfigError(self._report.findings, secrets=self._report.secrets).diagnostics
+    def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+        return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
     def _gather(
         self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
@@ -248,6 +253,10 @@ class _Loading:
                 continue
             tree = self._laid(tree, patch)
         return tree
+
+
+def _name_of(source: AnySource) -> str:
+    return str(source.path) if isinstance(source, FileSource) else source.name
 
 
 def _frame_of(tree: Block) -> dict[str, object]:

@@ -19,6 +19,7 @@ from aioresilience.config.places import NOWHERE, Block, Items, Place
 from aioresilience.config.reading import read_tree
 from aioresilience.config.release import fits
 from aioresilience.config.report import Report, either, shown
+from aioresilience.config.suppressions import Suppression, suppressions
 from aioresilience.config.tree import from_plain
 from aioresilience.config.vocabulary import TOP_LEVEL
 
@@ -77,6 +78,8 @@ class Gathering:
         """Paths that carried `end: true`."""
         self.whole = True
         """Whether every source, includes aside, carried `end: true`."""
+        self.suppressions: list[Suppression] = []
+        """Comments that silence lint, of all files."""
         self._report = report
         self._checker = checker
         self._interpolation = interpolation
@@ -143,6 +146,7 @@ class Gathering:
     def _text(self, text: str | bytes, origin: Origin) -> bool:
         reading = read_tree(text, origin.name, max_bytes=self._max_bytes, breathe=self._breathe)
         self._report.extend(reading.diagnostics)
+        self.suppressions.extend(suppressions(reading.source))
         if reading.root is None:
             return False
         return self._take(reading.root, origin, Place("file", origin.name, 1, 1, 1, source=reading.source))

@@ -1,0 +1,91 @@
+"""Rules about retries: storms, and calls that run twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from aioresilience.circuit_breaker import CircuitConfig
+from aioresilience.config.diagnostics import Diagnostic, diagnose
+from aioresilience.config.lint.subject import Subject, found, part, position
+from aioresilience.config.spec import PolicySpec
+from aioresilience.load_shedding import LoadSheddingConfig
+from aioresilience.retry import RetryConfig
+from aioresilience.timeout import DeadlineConfig, TimeoutConfig
+
+MAX_AMPLIFICATION: Final = 10
+"""Calls at the far end per call at the near one, above which lint speaks."""
+
+
+def retrying(spec: PolicySpec) -> RetryConfig | None:
+    """Return the retry of a policy, if it tries more than once."""
+    retry = part(spec, RetryConfig)
+    return retry if retry and retry.max_attempts > 1 else None
+
+
+def no_jitter(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR406: clients that failed together try again together."""
+    retry = retrying(spec)
+    if retry and not retry.jitter and retry.max_delay:
+        message = "without jitter, callers that failed together try again together"
+        yield found("AR406", spec, ("retry", "jitter"), message, "write jitter: full")
+
+
+def no_bound(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR407: neither timeout nor deadline bounds the attempts."""
+    bounded = part(spec, TimeoutConfig) or part(spec, DeadlineConfig)
+    breaker = part(spec, CircuitConfig)
+    if retrying(spec) and not bounded and not (breaker and breaker.timeout):
+        message = "it retries, and neither a timeout nor a deadline bounds an attempt"
+        yield _at_name("AR407", subject, spec, message, "add a deadline, such as deadline: 10s")
+
+
+def idempotent_unsaid(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR408: nobody said whether a call may run twice."""
+    if retrying(spec) and spec.idempotent is None:
+        message = "it retries, and does not say whether a call may run twice"
+        yield _at_name("AR408", subject, spec, message, "add idempotent: true or idempotent: false")
+
+
+def one_call_trips(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR409: the attempts of one call are enough to open the circuit."""
+    retry, breaker = retrying(spec), part(spec, CircuitConfig)
+    threshold = breaker.failure_threshold if breaker else None
+    if not retry or threshold is None or position(spec, "retry") > position(spec, "circuit_breaker"):
+        return
+    if threshold <= retry.max_attempts:
+        message = f"one call of {retry.max_attempts} attempts reaches the threshold of {threshold} failures"
+        hint = f"write {retry.max_attempts + 1} or more, or use a failure_rate"
+        yield found("AR409", spec, ("circuit_breaker", "failure_threshold"), message, hint)
+
+
+def shedder_beside_retry(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR411: a load shedder guards what comes in, a retry what goes out."""
+    if retrying(spec) and part(spec, LoadSheddingConfig):
+        message = "a load shedder is for calls that come in, a retry for calls that go out"
+        yield found("AR411", spec, ("load_shedder",), message, "give each its own policy")
+
+
+def amplification(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR415: the attempts of policies that lead to each other multiply."""
+    if spec.about is None or not spec.about.depends_on:
+        return
+    worst, trail = _worst(subject, spec, ())
+    if worst > MAX_AMPLIFICATION and len(trail) > 1:
+        message = f"one call can become {worst} along {' -> '.join(trail)}"
+        yield found("AR415", spec, ("about", "depends_on"), message, "retry at one of these places only")
+
+
+def _worst(subject: Subject, spec: PolicySpec, above: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    """Return the most calls at the far end and the way there; a circle ends where it closes."""
+    retry = retrying(spec)
+    own, trail = retry.max_attempts if retry else 1, (*above, spec.name)
+    names = spec.about.depends_on if spec.about and len(trail) < 32 else ()
+    below = [subject.policies[name] for name in names if name in subject.policies and name not in trail]
+    ways = [_worst(subject, one, trail) for one in below]
+    most, way = max(ways, default=(1, trail))
+    return own * most, way
+
+
+def _at_name(code: str, subject: Subject, spec: PolicySpec, message: str, hint: str) -> Diagnostic:
+    return diagnose(code, subject.policy_place(spec), message, hint=hint, path=("policies", spec.name))
