@@ -177,6 +177,7 @@ class Guard(Pattern[ConfigT]):
 
     async def _rejected(self, error: RejectionError, waited: float) -> None:
         reason = error.reason
+        error.waited = waited
         error.policy = self.policy if error.policy is None else error.policy
         if isinstance(reason, IntEnum):
             self.counts.rejected[reason.name] += 1

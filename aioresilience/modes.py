@@ -18,7 +18,7 @@ SimpleMode = Literal["enforce", "observe", "off"]
 class Gradual(BaseModel):
     """Enforce for a share of the calls, observe the rest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     enforce: Fraction = Field(description="Share of the calls, by the key's hash or else per call, that is enforced.")
 

@@ -32,6 +32,9 @@ class ResilienceError(Exception):
     started: bool = False
     """True once the user's own function had begun when this error arose."""
 
+    waited: float = 0.0
+    """Seconds that a refused call had waited before the refusal."""
+
     neutral: bool = False
     """True where the error tells nothing about the dependency: a stalled loop, a deadline that left no time."""
 

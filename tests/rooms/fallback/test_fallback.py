@@ -590,3 +590,28 @@ async def test_an_error_that_is_raised_keeps_the_context_it_was_raised_in(handle
         with pytest.raises(Boom) as caught:
             await within(clock, 5, handler("other", fallback_on_exceptions=kinds).execute(func))
     assert isinstance(caught.value.__context__, KeyError)
+
+
+async def test_a_function_that_made_an_error_of_the_callers_timeout_gets_no_fallback(handler, clock):
+    async def stubborn():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise Boom from None
+
+    one = handler("other")
+    task = asyncio.ensure_future(within(clock, 1, one.execute(stubborn), is_deadline=False))
+    await clock.advance(2)
+    with pytest.raises(Boom):
+        await task
+    assert one.get_metrics()["fallback_executions"] == 0
+
+
+async def test_a_call_that_is_cancelled_while_its_fallback_runs_is_neutral(handler, clock):
+    one = handler(lambda: sleep(60, clock))
+    task = asyncio.ensure_future(one.execute(broken))
+    while not clock.pending:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (one.counts.neutral, one.counts.failed) == (1, 0)

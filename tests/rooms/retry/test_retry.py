@@ -834,3 +834,29 @@ async def test_eight_threads_with_loops_of_their_own_overspend_no_budget():
     assert one.counts.started == 800
     assert 800 < len(calls) <= 1000
     assert one.status()["retries"] == len(calls) - 800
+
+
+async def test_while_a_call_waits_for_its_retry_nothing_is_started(policy, clock):
+    async def inner(call):
+        call.started = clock.monotonic()
+        raise Boom
+
+    call = Call(inner, (), {}, ANYONE)
+    task = asyncio.ensure_future(policy().layer(inner, Context())(call))
+    await clock.advance(0.5)
+    assert call.started is None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_after_a_rejected_retry_the_start_is_that_of_the_error_raised(policy, finish):
+    ends = iter([(1.0, Boom()), (None, BulkheadFullError("full"))])
+
+    async def inner(call):
+        call.started, error = next(ends)
+        raise error
+
+    call = Call(inner, (), {}, ANYONE)
+    with pytest.raises(Boom):
+        await finish(policy().layer(inner, Context())(call))
+    assert call.started == 1.0
