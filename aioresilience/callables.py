@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 _COROUTINE = inspect.CO_COROUTINE
 
@@ -33,22 +34,25 @@ class WorkerRunningError(asyncio.CancelledError):
 class Worker:
     """One plain function in one thread, with an end that others can wait for."""
 
-    __slots__ = ("_callbacks", "_lock", "_state", "_work")
+    __slots__ = ("_callbacks", "_given_up", "_lock", "_result", "_state", "_work")
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
         self._state = "waiting"
+        self._given_up = False
+        self._result: object = None
 
     def run(self) -> object:
         """Run in the thread, unless the caller gave up before a thread was free."""
         with self._lock:
-            if self._state == "abandoned":
+            if self._given_up:
                 return None
             self._state = "running"
         try:
-            return self._work()
+            self._result = self._work()
+            return self._result
         except StopIteration as error:  # a future refuses it, and its caller would wait for ever
             raise RuntimeError("the function raised StopIteration") from error
         finally:
@@ -57,8 +61,8 @@ class Worker:
     def abandon(self) -> bool:
         """Give up; return whether the function runs on regardless."""
         with self._lock:
-            if self._state == "waiting":
-                self._state = "abandoned"
+            self._given_up = True
+            self._drop_result()
             return self._state == "running"
 
     def when_done(self, callback: Callable[[], object]) -> None:
@@ -72,9 +76,15 @@ class Worker:
     def _finish(self) -> None:
         with self._lock:
             self._state = "done"
+            self._drop_result()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+    def _drop_result(self) -> None:
+        """Close a coroutine that came back to nobody, so that it warns of nothing; the caller holds the lock."""
+        if self._state == "done" and self._given_up and inspect.iscoroutine(self._result):
+            self._result.close()
 
 
 def unfinished_worker(error: BaseException | None) -> Worker | None:
@@ -159,13 +169,29 @@ def require_async(func: Callable[..., object], decorator: str) -> None:
         )
 
 
+def wraps(func: Callable[..., object]) -> Callable[[F], F]:
+    """Make a wrapper look like `func`, as functools.wraps does; what annotations name is looked up beside `func`.
+
+    Frameworks that read annotations written as text through the wrapper (FastAPI before 0.124) look beside the wrapper.
+    """
+
+    def apply(wrapper: F) -> F:
+        functools.update_wrapper(wrapper, func)
+        if any(isinstance(note, str) for note in getattr(func, "__annotations__", {}).values()):
+            with contextlib.suppress(Exception):  # a name that only type checkers import, or that comes later
+                wrapper.__signature__ = inspect.signature(func, eval_str=True)  # type: ignore[attr-defined]
+        return wrapper
+
+    return apply
+
+
 def decorate(
     func: Callable[P, Awaitable[T]], execute: Callable[..., Awaitable[T]], decorator: str
 ) -> Callable[P, Coroutine[object, object, T]]:
     """Wrap an async function so that every call goes through `execute(func, *args, **kwargs)`; keep its signature."""
     require_async(func, decorator)
 
-    @functools.wraps(func)
+    @wraps(func)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         return await execute(func, *args, **kwargs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, TypeVar
 
@@ -37,13 +36,13 @@ def resilient(
         callables.require_async(func, f"@resilient({name!r})")
         if key is None and priority is None:
 
-            @functools.wraps(func)
+            @callables.wraps(func)
             async def plain(*args: P.args, **kwargs: P.kwargs) -> T:
                 return await find().snapshot.run(func, args, kwargs, ANYONE)  # type: ignore[return-value]
 
             return plain
 
-        @functools.wraps(func)
+        @callables.wraps(func)
         async def keyed(*args: P.args, **kwargs: P.kwargs) -> T:
             caller = _caller(key, priority, args, kwargs)
             return await find().snapshot.run(func, args, kwargs, caller)  # type: ignore[return-value]

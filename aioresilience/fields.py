@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
@@ -62,10 +62,13 @@ Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJ
 Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0), WithJsonSchema(PERCENTAGE_SCHEMA)]
 """A share that may exceed 1, or a string such as `"150%"`."""
 
-Count = Annotated[int, Field(ge=1)]
+MAX_COUNT: Final = 10**9
+"""Beyond that a bound is none: leave the pattern out instead."""
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 """A whole number from 1."""
 
-CountOrZero = Annotated[int, Field(ge=0)]
+CountOrZero = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 """A whole number from 0."""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from aioresilience import units
-from aioresilience.fields import Count, ExceptionTypes, Fraction, Named, PositiveSeconds
+from aioresilience.fields import MAX_COUNT, Count, ExceptionTypes, Fraction, Named, PositiveSeconds
 from aioresilience.pattern import PatternConfig
 
 
@@ -21,8 +21,8 @@ class LastCalls:
 
     def __post_init__(self) -> None:
         """Refuse a window that holds nothing."""
-        if type(self.count) is not int or self.count < 1:
-            raise ValueError(f"a window holds 1 call or more, not {self.count!r}")
+        if type(self.count) is not int or not 1 <= self.count <= MAX_COUNT:
+            raise ValueError(f"a window holds from 1 to {MAX_COUNT} calls, not {self.count!r}")
 
     def __str__(self) -> str:
         return f"{self.count} calls"
@@ -61,7 +61,9 @@ Window = Annotated[
     LastCalls | LastSeconds,
     BeforeValidator(_read_window),
     PlainSerializer(_write_window),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": units.DURATION_PATTERN}),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": 1, "maximum": MAX_COUNT, "pattern": units.DURATION_PATTERN}
+    ),
 ]
 """An int for the last so many calls, a string such as `"30s"` for the last so many seconds."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -192,9 +191,9 @@ class Policy:
         settled = self._settled
         if settled.wrap is not None:
             made = settled.wrap(func, self, settled, ANYONE)
-            return functools.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
+            return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
-        @functools.wraps(func)
+        @callables.wraps(func)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
             return await self.snapshot.run(func, args, kwargs, ANYONE)  # type: ignore[return-value]
 
