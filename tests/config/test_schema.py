@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft7Validator
 
-from aioresilience.config import json_schema, schema_text, write_schema
+from aioresilience.config import MappingSource, json_schema, load, schema_text, write_schema
 from aioresilience.config.reading import read, read_tree
+from aioresilience.config.schema_words import BLOCKS
+from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
 
@@ -132,6 +134,39 @@ def test_the_defaults_shown_are_those_of_a_file():
     retry = SCHEMA["definitions"]["retry"]["properties"]
     assert "Default: `100ms`" in retry["initial_delay"]["markdownDescription"]
     assert "Default: full." in retry["jitter"]["description"]
+
+
+FIELDS = [
+    (f"{key}.{name}", field)
+    for key in sorted(Vocabulary(BUILTIN).types)
+    for name, field in SCHEMA["definitions"][key]["properties"].items()
+]
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS, ids=[name for name, _ in FIELDS])
+def test_a_field_of_a_pattern_says_its_default_and_what_to_write(name, field):
+    assert re.search(r"\n\n(Default: .+|Required\.)$", field["markdownDescription"])
+    if field.get("type") not in ("object",) and name.split(".")[1] != "use":
+        offered = field.get("examples") or field.get("defaultSnippets")
+        assert offered or re.search("[Aa] (whole )?number|[Tt]rue or false|Default: `", field["markdownDescription"])
+    for example in field.get("examples", ()):
+        assert Draft7Validator({**field, "definitions": SCHEMA["definitions"]}).is_valid(example), example
+
+
+def test_every_choice_is_explained():
+    for path, node in nodes(SCHEMA):
+        if "enum" in node and node["enum"] not in ([1], [True], [True, None]) and not path.endswith("items/else"):
+            assert len(node["enumDescriptions"]) == len(node["enum"]), path
+            assert node["enumDescriptions"] == node["markdownEnumDescriptions"]
+
+
+@pytest.mark.parametrize("key", BLOCKS)
+def test_what_editors_insert_is_a_good_policy(key):
+    assert Vocabulary(BUILTIN).types.keys() == BLOCKS.keys()
+    for snippet in SCHEMA["definitions"]["policy"]["properties"][key]["defaultSnippets"]:
+        document = {"version": 1, "policies": {"a": {key: snippet["body"]}}}
+        assert load(MappingSource(document), patterns=BUILTIN).policies["a"].patterns
+        assert VALIDATOR.is_valid(document)
 
 
 def test_editors_are_offered_snippets():

@@ -33,9 +33,9 @@ class LanguageServer:
         self._diagnostics: dict[str, queue.Queue[list[dict[str, Any]]]] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.capabilities = self._begin(folder)
+        self._begin(folder)
 
-    def _begin(self, folder: Path) -> dict[str, Any]:
+    def _begin(self, folder: Path) -> None:
         markup = ["markdown", "plaintext"]
         able = {
             "textDocument": {
@@ -44,10 +44,10 @@ class LanguageServer:
             },
             "workspace": {"configuration": True},
         }
-        begun = self._ask("initialize", processId=os.getpid(), rootUri=folder.as_uri(), capabilities=able)
+        self._ask("initialize", processId=os.getpid(), rootUri=folder.as_uri(), capabilities=able)
         self._tell("initialized")
         self._tell("workspace/didChangeConfiguration", settings=self._settings)
-        return begun["capabilities"]
+        self.diagnostics("version: 1\n")  # what comes before the settings have arrived is answered without a schema
 
     def diagnostics(self, text: str) -> list[dict[str, Any]]:
         """Return what the server has to say about a document."""
@@ -88,7 +88,8 @@ class LanguageServer:
         self._tell("exit")
         self._process.wait(PATIENCE)
         self._reader.join(PATIENCE)
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.close()
         self._process.stdout.close()
 
