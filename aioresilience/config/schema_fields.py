@@ -24,7 +24,7 @@ from aioresilience.units import (
 Schema = dict[str, Any]
 
 FILLED_IN: Final = r"\$\{"
-_KEPT: Final = ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "pattern")
+UP_TO_100: Final = r"^0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?)%$"
 
 
 class _Generate(GenerateJsonSchema):
@@ -147,10 +147,20 @@ def _written(schema: Schema) -> Schema:
         return {"if": {"type": "string", "pattern": FILLED_IN}, "else": with_meanings(schema)}
     types = _types(schema)
     if "string" in types and "pattern" in schema:
-        return {**schema, "pattern": f"(?:{schema['pattern']})|{FILLED_IN}"}
+        return {**schema, "pattern": f"(?:{_bounded(schema)})|{FILLED_IN}"}
     if "string" not in types and any(kind in types for kind in ("integer", "number", "boolean")):
         return {**schema, "type": [*types, "string"], "pattern": FILLED_IN}
     return schema
+
+
+def _bounded(schema: Schema) -> str:
+    """Return the pattern of a text, which itself holds to the bounds that the schema sets for numbers."""
+    pattern = str(schema["pattern"])
+    if pattern == DURATION_PATTERN and schema.get("exclusiveMinimum") == 0:
+        return pattern.replace("^", "^(?=.*[1-9])", 1)
+    if pattern == PERCENTAGE_PATTERN and (schema.get("maximum") or schema.get("exclusiveMaximum")) in (1, 100):
+        return UP_TO_100
+    return pattern
 
 
 def nullable(schema: Schema) -> Schema:

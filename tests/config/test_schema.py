@@ -26,11 +26,7 @@ VALIDATOR = Draft7Validator(SCHEMA)
 ONLY_THE_READER_KNOWS = {
     "ar202-rate": "a block may get what it lacks from a template",
     "ar202-rate-through-template": "a block may get what it lacks from a template",
-    "ar203-policy-without-block": "null is fine where it removes a policy",
     "ar204-not-finite": "JSON has no such numbers",
-    "ar204-too-much": "a bound on a percentage that is text",
-    "ar204-zero": "a bound on a duration that is text",
-    "ar208-class": "the order within a range",
     "ar212-release": "the release that is installed",
     "ar212-malformed": "ranges of releases",
     "ar213-service": "the service that runs",
@@ -69,7 +65,7 @@ def test_a_good_file_fits_the_schema(path):
 def test_a_bad_file_is_refused_by_the_schema_too(path):
     root = read_tree(path.read_bytes()).root
     refused = not VALIDATOR.is_valid(root)
-    assert refused or path.stem in ONLY_THE_READER_KNOWS
+    assert refused is not (path.stem in ONLY_THE_READER_KNOWS)
 
 
 def test_every_allowed_difference_has_its_file():
@@ -84,6 +80,7 @@ def test_every_allowed_difference_has_its_file():
         "policies: {a: {rate_limiter: '${R}', bulkhead: '${B}', circuit_breaker: {failure_rate: '${F}'}}}",
         "settings: null\nmetadata: null\nservice: null\nbackends: null\ntemplates: null",
         "policies: {a: {rate_limiter: {rate: {permits: 300, per: 5m}}}}",
+        "policies: {a: {circuit_breaker: {failure_rate: 100.00%}, retry: {budget: {ratio: 150%}}, timeout: 0m10s}}",
     ],
 )
 def test_null_and_interpolation_fit_wherever_the_reader_takes_them(text):
@@ -94,6 +91,9 @@ def test_null_and_interpolation_fit_wherever_the_reader_takes_them(text):
     "text",
     [
         "policies: {a: {timeout: soon}}",
+        "policies: {a: {timeout: 0s}}",
+        "policies: {a: {circuit_breaker: {failure_rate: 100.5%}}}",
+        "policies: {a: {load_shedder: {cpu_threshold: 250%}}}",
         "policies: {a: {retry: {strategy: expo}}}",
         "policies: {a: {mode: {enforce: half}}}",
         "policies: {a: {bulkhead: {use: pool, max_waiting: 3}}}",

@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,19 @@ class LanguageServer:
         self._ask("initialize", processId=os.getpid(), rootUri=folder.as_uri(), capabilities=able)
         self._tell("initialized")
         self._tell("workspace/didChangeConfiguration", settings=self._settings)
-        self.diagnostics("version: 1\n")  # what comes before the settings have arrived is answered without a schema
+        self.diagnose("version: 1\n")  # what comes before the settings have arrived is answered without a schema
 
-    def diagnostics(self, text: str) -> list[dict[str, Any]]:
+    def diagnose(self, text: str) -> list[dict[str, Any]]:
         """Return what the server has to say about a document."""
-        uri = self._open(text)
-        found = self._diagnostics[uri].get(timeout=PATIENCE)
-        self._tell("textDocument/didClose", textDocument={"uri": uri})
+        [found] = self.diagnose_all([text])
+        return found
+
+    def diagnose_all(self, texts: Iterable[str]) -> list[list[dict[str, Any]]]:
+        """Return what the server has to say about each document, all open at once: it waits a while before it looks."""
+        opened = [self._open(text) for text in texts]
+        found = [self._diagnostics[uri].get(timeout=PATIENCE) for uri in opened]
+        for uri in opened:
+            self._tell("textDocument/didClose", textDocument={"uri": uri})
         return found
 
     def completions(self, marked: str) -> dict[str, dict[str, Any]]:
