@@ -12,7 +12,7 @@ from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import EventType, TimeoutEvent
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.failures import NEUTRAL, SUCCESS, Judge
-from aioresilience.modes import Mode, enforcer
+from aioresilience.modes import Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
 from aioresilience.scope import Scope, Timeline
 
@@ -70,7 +70,7 @@ class Bound(Pattern[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
         config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        enforced, open_scope = enforcer(self.mode_in(context)), self.opener()
+        enforced, open_scope = self.enforcing(self.mode_in(context)), self.opener()
 
         async def bounded(call: Call) -> object:
             self.counts.started += 1
@@ -145,7 +145,7 @@ class Bound(Pattern[ConfigT]):
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.config)
         self.counts.started += 1
-        if not enforcer(mode)(caller):
+        if not self.enforcing(mode)(caller):
             return self._watched(limit, trace)
         if limit <= 0:
             raise self.late(limit, trace)

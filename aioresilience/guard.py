@@ -12,7 +12,7 @@ from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
-from aioresilience.modes import Gradual, Mode, enforcer
+from aioresilience.modes import Gradual, Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
 
 
@@ -153,7 +153,7 @@ class Guard(Pattern[ConfigT]):
         """Return what happens to a call that is not admitted at once."""
         if not isinstance(mode, Gradual):
             return self.enter if mode == "enforce" else self.observe
-        enforced = enforcer(mode)
+        enforced = self.enforcing(mode)
         return lambda caller, trace: (self.enter if enforced(caller) else self.observe)(caller, trace)
 
     async def enter(self, caller: Caller, trace: Trace) -> object:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, Type
 from pydantic import BaseModel, ConfigDict, Field
 
 from aioresilience import callables
-from aioresilience.calls import ANYONE, Call, Handler, Trace, invoker
+from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace, invoker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.counts import Counts
 from aioresilience.events import Decision, DecisionEvent, EventEmitter, EventType, PatternType, global_bus
@@ -30,7 +30,7 @@ from aioresilience.exceptions import (
     RetryReason,
 )
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
-from aioresilience.modes import Mode
+from aioresilience.modes import Gradual, Mode, enforcer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -149,6 +149,12 @@ class Pattern(Generic[ConfigT]):
     @abstractmethod
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Wrap `inner`; capture what a call must keep until its end, whatever is retuned meanwhile."""
+
+    def enforcing(self, mode: Mode) -> Callable[[Caller], bool]:
+        """Return what tells whether a call is enforced; one for each mode, so that a gradual one keeps its share."""
+        if not isinstance(mode, Gradual):
+            return enforcer(mode)
+        return vars(self).setdefault("_enforcers", {}).setdefault(mode, enforcer(mode))  # type: ignore[no-any-return]
 
     def retune(self, config: ConfigT) -> None:
         """Take a new config and keep the live state; called with no await in between."""
