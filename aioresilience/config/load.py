@@ -115,7 +115,8 @@ class _Loading:
         gathered = self._gather(sources, root, max_bytes, read)
         if sources and not gathered.trees:
             raise self._error()
-        tree = self._merged(gathered.trees, alone=not sources)
+        layers = self._merged(gathered.trees, alone=not sources)
+        tree = self._interpolation.document(layers)
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         frame = frame_checker.part(Frame, _frame_of(tree)).value or Frame()
         settings = frame.settings or Settings()
@@ -145,7 +146,7 @@ class _Loading:
             revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
-            exception_names=names.pending,
+            layers=layers, exception_names=names.pending,
         )  # fmt: skip
 
     def _error(self) -> ConfigError:
@@ -167,7 +168,7 @@ class _Loading:
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
-        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        """Lay the files, the overlay and the variables over each other."""
         merged = Block()
         for tree in trees:
             merged = self._laid(merged, tree)
@@ -176,7 +177,7 @@ class _Loading:
         variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
         for patch in variables.patches(merged):
             merged = self._laid(merged, patch)
-        return self._interpolation.document(merged)
+        return merged
 
     def _laid(self, low: Block, high: Block) -> Block:
         expanded = self._shorthand.document(high)
