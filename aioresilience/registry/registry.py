@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from aioresilience.events import EventEmitter
 from aioresilience.exceptions import UnknownPolicyError
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import BUILTIN, Policy
-from aioresilience.registry import reporting
+from aioresilience.registry import forking, reporting
 from aioresilience.registry.building import Builder
 from aioresilience.registry.ledger import Ledger
 from aioresilience.registry.loading import Loader, env_sources
 from aioresilience.registry.overrides import Overrides
 from aioresilience.registry.results import Plan, ReloadResult
+from aioresilience.registry.signals import SignalReloads
 from aioresilience.registry.sources import Given, absolute, file_sources, given_source
 from aioresilience.registry.transaction import Transaction
 from aioresilience.registry.watch import Watcher, Watching
@@ -51,14 +53,16 @@ class Registry:
         )  # fmt: skip
         self.events = EventEmitter("registry")
         self.builder = Builder(patterns, self.clock)
-        self.lock = threading.RLock()
+        self.lock, self.swapping = threading.RLock(), threading.RLock()
         self.is_default = False
         self.policies: dict[str, Policy] = {}
         self.specs: dict[str, PolicySpec] = {}
         self._transaction = Transaction(self)
         self._watcher = Watcher(self)
         self.overrides = Overrides(self)
+        self._signals = SignalReloads(self)
         self._start()
+        forking.follow(self)
 
     def _start(self) -> None:
         loader, fallback = self.loader, self.loader.fallback()
@@ -178,8 +182,8 @@ class Registry:
                 if spec is None:
                     raise self._unknown(name)
                 policy = self.builder.policy(spec, name, self.generation)
-                self.specs[name] = spec
                 self.policies[name] = policy
+                self.specs[name] = spec  # last: a swap under way takes every name here for one that has its policy
             return policy
 
     @staticmethod
@@ -276,11 +280,13 @@ class Registry:
         """Take away the overrides whose time is over; the registry does so by itself, watching or not."""
         return self._transaction.expire()
 
-    def renew_locks(self) -> None:
-        """Replace the locks in a forked child, whose other threads are gone while they may hold them."""
-        self.lock = threading.RLock()
+    def restart_in_child(self) -> None:
+        """Go on in a forked child, whose other threads are gone: with locks that nobody holds, and threads anew."""
+        self.lock, self.swapping = threading.RLock(), threading.RLock()
         self.builder.renew_lock()
         self._transaction = Transaction(self)
+        self._watcher.restart_in_child()
+        self._signals.restart_in_child()
 
     def start_watching(self) -> None:
         """Apply changes of the files from now on, by a daemon thread; harmless when it watches already."""
@@ -289,6 +295,18 @@ class Registry:
     def stop_watching(self) -> None:
         """Stop watching; returns when the thread has ended."""
         self._watcher.stop()
+
+    def reload_on_signal(self, number: int | None = None) -> None:
+        """Reload whenever the signal comes, SIGHUP by default; for the main thread, where Python sets handlers.
+
+        What handled the signal before is called as well. The reload runs on a thread of its own, and its result is in
+        the log, the events and the status.
+        """
+        self._signals.start(signal.SIGHUP if number is None else number)
+
+    def ignore_signals(self) -> None:
+        """Put back what handled the signals before."""
+        self._signals.stop()
 
     def watching(self) -> Watching:
         """Watch inside an `async with` block."""

@@ -19,15 +19,12 @@ def swap(registry: Registry, document: Document) -> None:
     The registry's lock is held only for policies that were first used meanwhile.
     """
     breathe = pace()
-    swapping = Swapping(registry, document, registry.ledger.generation + 1)
     known = dict(registry.specs)
+    swapping = Swapping(registry, document, registry.ledger.generation + 1)
     try:
-        swapping.put(known, breathe)
-        with registry.lock:
-            swapping.put({name: registry.specs[name] for name in registry.specs.keys() - known.keys()}, lambda: None)
-            swapping.finish()
+        built = list(swapping.build(known, breathe))
+        swapping.run(built, known, breathe)
     except Exception as error:
-        swapping.undo()
         what = f"{type(error).__name__}: {error}"
         raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
 
@@ -41,15 +38,33 @@ class Swapping:
         self._generation = generation
         self._done: list[Rebuilt] = []
 
-    def put(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
-        """Build all that changes, then put it in place."""
-        built = list(self._build(specs, breathe))
+    def run(self, built: Iterable[Rebuilt], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
+        """Put in place what was built and what was first used meanwhile, or nothing; no fork comes in between."""
+        with self._registry.swapping:
+            try:
+                self._put(built, breathe)
+                self._complete(known)
+            except BaseException:
+                for one in reversed(self._done):
+                    one.undo()
+                raise
+
+    def _put(self, built: Iterable[Rebuilt], breathe: Callable[[], None]) -> None:
         for one in built:
             breathe()
             self._done.append(one)
             one.put(self._generation)
 
-    def _build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Rebuilt]:
+    def _complete(self, known: Mapping[str, PolicySpec]) -> None:
+        """Put in place the policies that were first used meanwhile, and make the document the one in effect."""
+        specs = self._registry.specs
+        with self._registry.lock:
+            late = {name: specs[name] for name in specs.keys() - known.keys()}
+            self._put(list(self.build(late, lambda: None)), lambda: None)
+            self._finish()
+
+    def build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Rebuilt]:
+        """Build aside what changes."""
         registry = self._registry
         for name, old in specs.items():
             breathe()
@@ -65,14 +80,8 @@ class Swapping:
         by_default = old.name == self._document.default.name and self._document.settings.on_unknown_policy == "default"
         return self._document.default if by_default else old
 
-    def finish(self) -> None:
-        """Make the document the one in effect; the caller holds the registry's lock."""
+    def _finish(self) -> None:
         registry = self._registry
         registry.ledger.accept(self._document, registry.clock.wall())
         for one in self._done:
             registry.specs[one.policy.name] = one.spec
-
-    def undo(self) -> None:
-        """Put back what was put in place, the last one first."""
-        for one in reversed(self._done):
-            one.undo()
