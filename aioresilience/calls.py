@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aioresilience.clock import Clock
+from aioresilience.events import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,17 @@ class Caller:
 
 ANYONE: Final = Caller()
 
+Trace = list[Decision]
+"""What was decided about one call so far; made when there is something to note."""
+
 
 class Call:
-    """One call on its way through the layers; `started` is when the function began in the present attempt."""
+    """One call on its way through the layers; `started` is when the function began in the present attempt.
 
-    __slots__ = ("args", "caller", "func", "kwargs", "started")
+    `trace` is None until a pattern delays, refuses or repeats the call.
+    """
+
+    __slots__ = ("args", "caller", "func", "kwargs", "started", "trace")
 
     def __init__(
         self,
@@ -38,6 +45,14 @@ class Call:
         self.kwargs = kwargs
         self.caller = caller
         self.started: float | None = None
+        self.trace: Trace | None = None
+
+    def noted(self) -> Trace:
+        """Return the trace, made if need be."""
+        trace = self.trace
+        if trace is None:
+            trace = self.trace = []
+        return trace
 
 
 Handler = Callable[[Call], Awaitable[object]]
