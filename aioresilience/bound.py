@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
 
+from aioresilience import callables
 from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import EventType, TimeoutEvent
 from aioresilience.exceptions import OperationTimeoutError
@@ -83,7 +84,9 @@ class Bound(Pattern[ConfigT]):
             try:
                 result = await inner(call)
             except BaseException as error:
-                return await self.failed(scope, limit, error, call.started, config, judge, call.trace)
+                answer = await self.failed(scope, limit, error, call.started, config, judge, call.trace)
+                call.worker = callables.unfinished_worker(error)
+                return answer
             scope.leave(None)
             self.counts.succeeded += 1
             self.ended(limit, self.clock.monotonic() - scope.when + limit)

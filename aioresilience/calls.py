@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from aioresilience.callables import Worker
 from aioresilience.clock import Clock
 from aioresilience.events import Decision
 
@@ -28,10 +29,11 @@ Trace = list[Decision]
 class Call:
     """One call on its way through the layers; `started` is when the function began in the present attempt.
 
-    `trace` is None until a pattern delays, refuses or repeats the call.
+    `trace` is None until a pattern delays, refuses or repeats the call; `worker` is the thread that outlives a timeout
+    which answered None.
     """
 
-    __slots__ = ("args", "caller", "func", "kwargs", "started", "trace")
+    __slots__ = ("args", "caller", "func", "kwargs", "started", "trace", "worker")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Call:
         self.caller = caller
         self.started: float | None = None
         self.trace: Trace | None = None
+        self.worker: Worker | None = None
 
     def noted(self) -> Trace:
         """Return the trace, made if need be."""

@@ -72,7 +72,7 @@ class Guard(Pattern[ConfigT]):
         admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter = self.entry(self.mode_in(context))
+        enter, holds = self.entry(self.mode_in(context)), self.holds
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -96,12 +96,20 @@ class Guard(Pattern[ConfigT]):
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
-            settle(ticket, outcome, call.started)
+            if holds and call.worker is not None:
+                self._keep(call.worker, ticket, outcome, call.started)
+            else:
+                settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
             return result
 
         return guarded
+
+    def _keep(self, worker: callables.Worker, ticket: object, outcome: Outcome, started: float | None) -> None:
+        """Settle at the end of a thread that still occupies the room."""
+        kept = self.outlive(ticket)
+        worker.when_done(lambda: self.settle(kept, outcome, started))
 
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
@@ -130,8 +138,7 @@ class Guard(Pattern[ConfigT]):
         self.counts.settle(outcome)
         worker = callables.unfinished_worker(error) if self.holds else None
         if worker is not None:
-            kept = self.outlive(ticket)
-            worker.when_done(lambda: self.settle(kept, outcome, started))
+            self._keep(worker, ticket, outcome, started)
             reason = None
         else:
             reason = self.settle(ticket, outcome, started)
