@@ -22,7 +22,7 @@ from aioresilience.resources import resource
 
 __all__ = ["Afterwards", "Script", "run"]
 
-Afterwards = Callable[[Shop, Path, Console], Awaitable[None]]
+Afterwards = Callable[[Shop, Console], Awaitable[None]]
 
 FRAME: Final = 0.15
 WIDTH: Final = 110
@@ -32,7 +32,7 @@ WIDTH: Final = 110
 def run(script: Script | None = None, afterwards: Afterwards | None = None) -> int:
     """Run the demo on a copy of its file; return 0 if every promise held, 1 otherwise, 130 when interrupted.
 
-    `afterwards` gets the shop, its file and the console once the story has been told.
+    `afterwards` gets the shop and the console once the story has been told.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -66,7 +66,7 @@ async def _run(file: Path, shipped: Path, script: Script, console: Console, afte
         seconds = time.monotonic() - started
         console.print("All promises held" if held else "Not every promise held", f"in {seconds:.0f} s.")
         if afterwards is not None:
-            await afterwards(shop, file, console)
+            await afterwards(shop, console)
     return 0 if held else 1
 
 

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import sys
-from pathlib import Path
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 from rich.console import Console
 
 from aioresilience.cli.demo import run
 from aioresilience.cli.demo.service import PER_SECOND, Shop
-from aioresilience.integrations.status import status_router
+from aioresilience.integrations.status import status_app
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8765
 
 
-async def serve(shop: Shop, file: Path, console: Console, port: int = PORT) -> None:
+async def serve(shop: Shop, console: Console, port: int = PORT) -> None:
     """Call the shop and serve its status page on loopback until interrupted."""
-    app = FastAPI(title="aioresilience demo")
-    app.include_router(status_router(shop.registry, public=True, title="the demo's shop"))
+    app = status_app(shop.registry, public=True, title="the demo's shop")
     server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=port, log_level="error"))
     console.print(f"Status page: http://{HOST}:{port}/resilience", soft_wrap=True)
-    console.print(f"Edit {os.path.abspath(file)} and watch; Ctrl-C ends it.", soft_wrap=True)
+    console.print(f"Edit {shop.registry.source_names()[0]} and watch; Ctrl-C ends it.", soft_wrap=True)
     load = [asyncio.ensure_future(shop.open(name)) for name in PER_SECOND]
     try:
         async with shop.registry.watching():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.params import Depends
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
@@ -50,6 +50,23 @@ def status_router(
     router.add_api_route(path, desk.answer, methods=["GET"], include_in_schema=False, response_model=None)
     weakref.finalize(router, desk.recorder.listen())
     return router
+
+
+def status_app(
+    registry: Registry | None = None,
+    *,
+    dependencies: Sequence[Depends] = (),
+    public: bool = False,
+    path: str = "/resilience",
+    title: str | None = None,
+    refresh: float = 2.0,
+) -> FastAPI:
+    """Return an application of the status router alone, for a port of its own; see `status_router`."""
+    app = FastAPI(title=title or "aioresilience", openapi_url=None)
+    app.include_router(
+        status_router(registry, dependencies=dependencies, public=public, path=path, title=title, refresh=refresh)
+    )
+    return app
 
 
 class _Desk:

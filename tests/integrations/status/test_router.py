@@ -13,7 +13,7 @@ from fastapi.params import Depends as DependsParam
 
 from aioresilience import Registry
 from aioresilience.events import global_bus
-from aioresilience.integrations.status import status_router
+from aioresilience.integrations.status import status_app, status_router
 from aioresilience.integrations.status.router import prefers_html
 
 SPITEFUL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -92,6 +92,14 @@ async def test_dependencies_decide_who_may_look() -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 async def test_nothing_can_be_changed(method: str) -> None:
     assert (await ask(app_of(registry_of()), method=method)).status_code == 405
+
+
+async def test_it_can_stand_on_a_port_of_its_own() -> None:
+    app = status_app(registry_of(), public=True)
+    assert (await ask(app)).json()["service"] == "checkout"
+    assert (await ask(app, "/openapi.json")).status_code == 404
+    with pytest.raises(ValueError, match="public=True"):
+        status_app(registry_of())
 
 
 async def test_it_is_off_unless_mounted_and_stands_where_it_is_told() -> None:
