@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler
+from aioresilience.calls import Call, Caller, Handler, Lasting
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -72,7 +73,7 @@ class Guard(Pattern[ConfigT]):
         admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter = self.entry(self.mode_in(context))
+        enter, lasting = self.entry(self.mode_in(context)), context.lasting and self.holds
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -96,7 +97,10 @@ class Guard(Pattern[ConfigT]):
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
-            settle(ticket, outcome, call.started)
+            if lasting and isinstance(result, Lasting):
+                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
+            else:
+                settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
             return result
