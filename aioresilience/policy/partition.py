@@ -36,7 +36,8 @@ class Partition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     by: Literal["host", "key"] = Field(
-        description="host: whom the call goes to, as the HTTP clients say; key: what bind(key=) or the decorator says."
+        default="host",
+        description="host: whom the call goes to, as the HTTP clients say; key: what bind(key=) or the decorator says.",
     )
     max: Count = Field(
         default=256, description="Most partitions at a time; the one unused for longest goes, if it holds nothing back."
