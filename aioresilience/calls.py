@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
+from aioresilience.callables import Worker
 from aioresilience.clock import Clock
+from aioresilience.events import Decision
 
 
 class Resend(Protocol):
@@ -36,6 +38,9 @@ class Caller:
 
 ANYONE: Final = Caller()
 
+Trace = list[Decision]
+"""What was decided about one call so far; made when there is something to note."""
+
 
 @runtime_checkable
 class Lasting(Protocol):
@@ -46,9 +51,13 @@ class Lasting(Protocol):
 
 
 class Call:
-    """One call on its way through the layers; `started` is when the function began in the present attempt."""
+    """One call on its way through the layers; `started` is when the function began in the present attempt.
 
-    __slots__ = ("args", "caller", "func", "kwargs", "started")
+    `trace` is None until a pattern delays, refuses or repeats the call; `worker` is the thread that outlives a timeout
+    which answered None.
+    """
+
+    __slots__ = ("args", "caller", "func", "kwargs", "started", "trace", "worker")
 
     def __init__(
         self,
@@ -62,6 +71,15 @@ class Call:
         self.kwargs = kwargs
         self.caller = caller
         self.started: float | None = None
+        self.trace: Trace | None = None
+        self.worker: Worker | None = None
+
+    def noted(self) -> Trace:
+        """Return the trace, made if need be."""
+        trace = self.trace
+        if trace is None:
+            trace = self.trace = []
+        return trace
 
 
 Handler = Callable[[Call], Awaitable[object]]

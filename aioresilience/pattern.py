@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from aioresilience import callables
-from aioresilience.calls import ANYONE, Call, Handler, invoker
+from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace, invoker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.counts import Counts
-from aioresilience.events import DecisionEvent, EventEmitter, EventType, PatternType, global_bus
+from aioresilience.events import Decision, DecisionEvent, EventEmitter, EventType, PatternType, global_bus
 from aioresilience.exceptions import (
     ExceptionConfig,
     ExceptionHandler,
     OperationTimeoutError,
     RejectionError,
+    ResilienceError,
     RetryReason,
 )
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
-from aioresilience.modes import Mode
+from aioresilience.modes import Gradual, Mode, enforcer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -153,6 +154,12 @@ class Pattern(Generic[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Wrap `inner`; capture what a call must keep until its end, whatever is retuned meanwhile."""
 
+    def enforcing(self, mode: Mode) -> Callable[[Caller], bool]:
+        """Return what tells whether a call is enforced; one for each mode, so that a gradual one keeps its share."""
+        if not isinstance(mode, Gradual):
+            return enforcer(mode)
+        return vars(self).setdefault("_enforcers", {}).setdefault(mode, enforcer(mode))  # type: ignore[no-any-return]
+
     def retune(self, config: ConfigT) -> None:
         """Take a new config and keep the live state; called with no await in between."""
         self.config = config
@@ -180,12 +187,23 @@ class Pattern(Generic[ConfigT]):
         """Tell whether anybody wants this pattern's events."""
         return bool(self.events.handlers or global_bus.handlers)
 
-    def decided(self, action: str, error: RejectionError | None = None, waited: float = 0.0) -> None:
-        """Publish that this pattern delayed or refused a call, or would have; the caller has checked `listening`."""
-        reason = None if error is None or not isinstance(error.reason, IntEnum) else error.reason.name
+    def decide(self, trace: Trace, action: str, reason: str | None = None, waited: float = 0.0) -> None:
+        """Note what this pattern did to a call, or would have done, and tell who listens."""
+        trace.append(Decision(self.type_name, self.name, action, reason, waited))
+        if self.listening():
+            self.publish_decision(tuple(trace))
+
+    def decided(self, error: ResilienceError) -> None:
+        """Tell who listens what an error of this pattern says."""
+        if self.listening():
+            self.publish_decision(error.trace)
+
+    def publish_decision(self, trace: tuple[Decision, ...]) -> None:
+        """Publish the last decision of a trace; the caller has checked `listening`."""
+        last = trace[-1]
         event = DecisionEvent(
             self.pattern_type, EventType.DECISION, self.name,
-            policy=self.policy, action=action, reason=reason, waited=waited,
+            policy=self.policy, action=last.action, reason=last.reason, waited=last.waited, trace=trace,
         )  # fmt: skip
         self.events.publish(event)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Self, cast
 
-from aioresilience.calls import Call, Caller, Handler
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
 from aioresilience.clock import Clock
@@ -148,23 +148,23 @@ class Circuit(Guard[CircuitConfig]):
             except BaseException as error:
                 if not scope.leave(error):
                     raise
-                raise self._timed_out(limit, scope) from error
+                raise self._timed_out(limit, scope, call.trace) from error
             scope.leave(None)
             return result
 
         return bounded
 
-    def _timed_out(self, limit: float, scope: Scope) -> OperationTimeoutError:
+    def _timed_out(self, limit: float, scope: Scope, trace: Trace | None) -> OperationTimeoutError:
         error = OperationTimeoutError(
             f"timeout of {limit:g} s exceeded in circuit breaker {self.name!r}",
             self.name, self.type_name, CircuitBreakerReason.TIMEOUT, policy=self.policy, timeout=limit,
         )  # fmt: skip
-        error.neutral = scope.stalled
+        error.neutral, error.waited, error.earlier = scope.stalled, limit, tuple(trace or ())
+        self.decided(error)
         return error
 
     def _stalled(self, late: float) -> None:
-        if self.listening():
-            self.decided("loop_stalled", waited=late)
+        self.decide([], "loop_stalled", waited=late)
 
     def retune(self, config: CircuitConfig) -> None:
         """Take new rules; the state and what its window holds stay, a window of another kind starts empty."""

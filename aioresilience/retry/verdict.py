@@ -12,7 +12,7 @@ from typing import Final
 
 from aioresilience.calls import Resend
 from aioresilience.exceptions import OperationTimeoutError, RejectionError, TimeoutReason
-from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome
+from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome, is_misfit
 from aioresilience.logging import log_error
 from aioresilience.pattern import Context
 from aioresilience.retry.config import RetryConfig
@@ -64,7 +64,7 @@ class Verdict:
             return self._rejections and (started is None or self.idempotent(resend))
         if isinstance(error, OperationTimeoutError) and error.reason == TimeoutReason.DEADLINE_EXCEEDED:
             return False
-        if not self._is_listed(error):
+        if is_misfit(error) or not self._is_listed(error):
             return False
         return self.idempotent(resend) or never_started(error) or self._is_throttle(error)
 
