@@ -12,6 +12,7 @@ from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
 from aioresilience.modes import Mode
 from aioresilience.pattern import PatternConfig
+from aioresilience.policy.partition import Partition
 
 Rules = tuple[Rule, Rule, Rule]
 """What `classify` lists as failure, throttle and neutral."""
@@ -29,6 +30,7 @@ class PolicySpec:
     idempotent: bool | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     """Pattern key to the name of the shared block that it uses."""
+    partition: Partition | None = None
     about: About | None = field(default=None, compare=False)
     classify: Classifier = field(default_factory=Classifier, compare=False, repr=False)
     tree: Block = field(default_factory=Block, compare=False, repr=False)

@@ -98,7 +98,7 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
 
 
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
-    for field in ("mode", "idempotent", "rules", "shared"):
+    for field in ("mode", "idempotent", "rules", "shared", "partition"):
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
             effect = "new state" if field == "shared" else NEXT_CALL
