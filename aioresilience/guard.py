@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Trace
+from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -73,6 +74,7 @@ class Guard(Pattern[ConfigT]):
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
         enter, holds = self.entry(self.mode_in(context)), self.holds
+        lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -98,6 +100,8 @@ class Guard(Pattern[ConfigT]):
                 counts.settle(outcome)
             if holds and call.worker is not None:
                 self._keep(call.worker, ticket, outcome, call.started)
+            elif lasting and isinstance(result, Lasting):
+                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
             else:
                 settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Self, cast
 
 from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
@@ -37,6 +37,7 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
+    splits = True
 
     def __init__(
         self,
@@ -188,6 +189,21 @@ class Circuit(Guard[CircuitConfig]):
         """End `force_open` or `force_closed`: outcomes decide again, from a closed circuit that remembers nothing."""
         self.machine.release()
         self._announce()
+
+    def follow(self, whole: Self) -> None:
+        """Hold open, hold closed or let go with the circuit that this one is a twin of."""
+        forced, machine = whole.machine.forced, self.machine
+        if forced is machine.forced and (forced is None or machine.state is whole.machine.state):
+            return
+        if forced is None:
+            machine.release()
+        else:
+            machine.force(whole.machine.state, forced, self.clock.monotonic())
+        self._announce()
+
+    def holds_back(self, now: float) -> bool:
+        """Tell whether the circuit refuses: it is held open, or its wait is not over."""
+        return self.machine.state is OPEN and now < self.machine.probe_at
 
     # What can be seen
 

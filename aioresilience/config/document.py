@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from aioresilience import units
 from aioresilience.fields import Count, ExceptionTypes
 from aioresilience.modes import Mode
+from aioresilience.policy.partition import Partition
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
 """What names of policies, templates, shared blocks, backends and environments look like."""
@@ -114,6 +115,9 @@ class PolicyFrame(Part):
     mode: Mode = Field(
         default="enforce",
         description="How the rejecting patterns act: enforce, observe (decide and report only), off, or a share.",
+    )
+    partition: Partition | None = Field(
+        default=None, description="What the policy learns is kept apart for each host or key, in a bounded number."
     )
     order: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
         default=None, description="Patterns from the outermost in; every pattern that the policy has must be named."

@@ -28,6 +28,9 @@ class Admission:
 
     async def __aenter__(self) -> None:
         try:
+            self._snapshot, leave = self._snapshot.entered(self._caller)
+            if leave is not None:
+                self._exits.append(leave)
             for pattern in self._snapshot.patterns:
                 await self._enter(pattern)
         except BaseException as error:
