@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -116,9 +117,12 @@ async def test_the_gravest_policies_come_first() -> None:
     assert [row.name for row in shown(registry).policies] == ["c", "b", "a"]
 
 
-def test_a_refused_reload_is_trouble() -> None:
-    registry = one("{}")
-    registry.apply("{version: 1, policies: {p: {timeot: 1s}}}")
+def test_a_refused_reload_is_trouble(tmp_path: Path) -> None:
+    file = tmp_path / "resilience.yaml"
+    file.write_text("{version: 1, policies: {p: {timeout: 1s}}}")
+    registry = Registry.from_file(file, environ={})
+    file.write_text("{version: 1, policies: {p: {timeot: 1s}}}")
+    registry.reload()
     assert ("trouble", "the last reload was refused; the configuration before it stays in effect") in [
         (sign.level, sign.text) for sign in shown(registry).signs
     ]
