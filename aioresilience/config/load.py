@@ -164,8 +164,10 @@ class _Loading:
         )  # fmt: skip
         document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
-            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
+            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (),
+            shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe),
+            findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,
