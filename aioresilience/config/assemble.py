@@ -202,7 +202,7 @@ def revision(
 ) -> str:
     """Return the hash of what takes effect: no comments, no metadata, no `about`, no names of templates."""
     digest = hashlib.sha256()
-    for section in ("settings", "service", "backends", "shared"):
+    for section in ("settings", "service", "backends", "shared", "routes"):
         digest.update(f"{section}:{_canonical(document.get(section))}\n".encode())
     for name in sorted(policies):
         breathe()

@@ -22,6 +22,7 @@ from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
+from aioresilience.config.routes import check_routes
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
@@ -154,16 +155,19 @@ class _Loading:
             everywhere=everywhere, refused=written.refused, breathe=self._setting.breathe,
         )  # fmt: skip
         shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
+        check_routes(tree, policies, self._report)
         if self._report.errors:
             raise self._error()
         subject = Subject(
-            tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
+            tree, policies, frame.routes or (), overrides, self._setting.vocabulary, tuple(gathered.suppressions),
             frozenset(map(_name_of, sources)), self._setting.now, self._setting.breathe,
         )  # fmt: skip
         document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
-            metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
+            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (),
+            shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe),
+            findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,

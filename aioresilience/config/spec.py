@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Backend, Settings
+from aioresilience.config.document import About, Backend, Route, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
@@ -73,6 +73,8 @@ class Document:
     service: str | None
     metadata: Mapping[str, object]
     backends: Mapping[str, Backend]
+    routes: tuple[Route, ...]
+    """Which policy the HTTP clients use; the first that fits counts."""
     shared: Mapping[tuple[str, str], SharedSpec]
     """By the shared block's name and the pattern's key."""
     overrides: tuple[OverrideSpec, ...]
