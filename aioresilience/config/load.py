@@ -19,7 +19,7 @@ from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
 from aioresilience.config.reading import MAX_BYTES, collector_paused
-from aioresilience.config.report import Report, shown
+from aioresilience.config.report import Report, StopChecking, shown
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec
@@ -79,7 +79,10 @@ def load(
     )  # fmt: skip
     report = Report()
     with collector_paused():
-        return _Loading(setting, report).document(chosen, None if root is None else Path(root), max_bytes, read)
+        try:
+            return _Loading(setting, report).document(chosen, None if root is None else Path(root), max_bytes, read)
+        except StopChecking:
+            raise ConfigError(report.all, secrets=report.secrets) from None
 
 
 def _paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
@@ -149,7 +152,7 @@ class _Loading:
         )  # fmt: skip
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return ConfigError(self._report.all, secrets=self._report.secrets)
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
@@ -201,10 +204,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -219,16 +222,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):
