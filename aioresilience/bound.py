@@ -11,12 +11,10 @@ from typing import ClassVar
 from aioresilience.calls import Call, Handler
 from aioresilience.events import EventType, TimeoutEvent
 from aioresilience.exceptions import OperationTimeoutError
-from aioresilience.failures import NEUTRAL, SUCCESS, Judge
+from aioresilience.failures import NEUTRAL, Judge
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ConfigT, Context, Pattern
 from aioresilience.scope import Scope, Timeline
-
-Exit = Callable[[BaseException | None], BaseException | None]
 
 
 class Bound(Pattern[ConfigT]):
@@ -130,8 +128,8 @@ class Bound(Pattern[ConfigT]):
         error.policy = self.policy
         return error
 
-    def enter(self, judge: Judge, started: Callable[[], float | None]) -> Exit:
-        """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
+    def take(self) -> Scope:
+        """Open a scope outside of `layer`, for admissions; raises where no time is left."""
         limit = self.limit(self.config)
         self.counts.started += 1
         if limit <= 0:
@@ -139,17 +137,24 @@ class Bound(Pattern[ConfigT]):
             late = self.overrun(limit, 0.0)
             late.policy, late.neutral = self.policy, True
             raise late
-        scope = self.opener()(limit)
+        scope = Scope(self.clock.monotonic() + limit, limit, self.timeline)
+        scope.enter()
+        return scope
 
-        def leave(error: BaseException | None) -> BaseException | None:
-            if scope.leave(error):
-                timed_out = self.cut(scope, limit)
-                timed_out.neutral = judge.of_cut(scope, started()) is NEUTRAL
-                return timed_out
-            self.counts.settle(SUCCESS if error is None else judge.of_error(error, started()))
-            return error
-
-        return leave
+    def give(
+        self, scope: Scope, error: BaseException | None, started: float | None, judge: Judge, result: object = None
+    ) -> BaseException | None:
+        """Close what `take` opened; return what to raise."""
+        limit = scope.duration
+        if scope.leave(error):
+            timed_out = self.cut(scope, limit)
+            timed_out.neutral = judge.of_cut(scope, started) is NEUTRAL
+            timed_out.__cause__ = error  # a thread that runs on is found by it
+            return timed_out
+        self.counts.settle(judge.of_end(error, started, result))
+        if error is None:
+            self.ended(limit, self.clock.monotonic() - scope.when + limit)
+        return error
 
     async def watch(self, inner: Handler, call: Call, limit: float) -> object:
         """Let a call run as long as it takes; report when enforcing would have cut it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy.admission import Entrance
 from aioresilience.policy.fused import Run, Wrap, fuse
 from aioresilience.timeout import TimeoutConfig
 
@@ -34,16 +36,36 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
-    __slots__ = ("context", "generation", "patterns", "run", "wrap")
+    __slots__ = ("_answers", "_block", "_clock", "context", "generation", "patterns", "run", "wrap")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
+        self._clock = clock
+        self._block: Entrance | None = None
+        self._answers: Entrance | None = None
         self.run: Run
         self.wrap: Wrap | None
         """Makes a wrapper of one frame for one function, where there is a fused form."""
         self.run, self.wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+
+    @property
+    def block(self) -> Entrance:
+        """What `async with` blocks go through."""
+        entrance = self._block
+        if entrance is None:
+            entrance = self._block = Entrance(self.patterns, self.context, self._clock)
+        return entrance
+
+    @property
+    def answers(self) -> Entrance:
+        """What requests go through whose outcome is the status of our own answer."""
+        entrance = self._answers
+        if entrance is None:
+            context = dataclasses.replace(self.context, classify=self.context.classify.of_answers())
+            entrance = self._answers = Entrance(self.patterns, context, self._clock)
+        return entrance
 
 
 def attempt_timeout(configs: Iterable[PatternConfig]) -> float | None:
