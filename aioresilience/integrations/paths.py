@@ -44,8 +44,8 @@ class Paths:
 class Routes(Generic[T]):
     """What is meant by method and path: `"POST /pay"`, `"/pay"` for every method, `"GET /users/{id}"`.
 
-    Exact: `{name}` stands for one segment that is not empty, and a slash at the end is another path. A rule with a
-    method comes before one without, a path before a pattern, patterns in the order given. GET means HEAD too.
+    Exact: `{name}` stands for one segment that is not empty, and a slash at the end is another path. A path comes
+    before a pattern, then a rule with a method before one without, then the order given. GET means HEAD too.
     Raises ValueError for what is no rule.
     """
 
@@ -63,19 +63,16 @@ class Routes(Generic[T]):
 
     def find(self, method: str, path: str) -> T | None:
         """Return what is meant, None where no rule fits."""
-        found = self._find(method, path)
-        return self._find("GET", path) if found is None and method == "HEAD" else found
+        wanted = ("HEAD", "GET", None) if method == "HEAD" else (method, None)
+        for one in wanted:
+            found = self._exact.get((one, path))
+            if found is not None:
+                return found
+        return self._by_pattern(wanted, path) if self._patterns else None
 
-    def _find(self, method: str, path: str) -> T | None:
-        found = self._exact.get((method, path))
-        if found is None:
-            found = self._exact.get((None, path))
-        if found is not None or not self._patterns:
-            return found
-        fits = [(wanted, value) for wanted, pattern, value in self._patterns if pattern.fullmatch(path)]
-        return next(
-            (value for wanted, value in fits if wanted == method), next((v for w, v in fits if w is None), None)
-        )
+    def _by_pattern(self, wanted: Iterable[str | None], path: str) -> T | None:
+        fitting = [(method, value) for method, pattern, value in self._patterns if pattern.fullmatch(path)]
+        return next((value for one in wanted for method, value in fitting if method == one), None)
 
 
 def _read(rule: str) -> tuple[str | None, str]:
