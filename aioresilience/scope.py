@@ -125,8 +125,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_cancelling", "_line", "_parent", "_queue", "_task", "_timer", "_token",
-        "deadline", "duration", "expired", "is_deadline", "stalled", "when",
+        "_cancelling", "_duration", "_line", "_parent", "_queue", "_task", "_timer", "_token",
+        "deadline", "expired", "is_deadline", "stalled", "when",
     )  # fmt: skip
 
     def __init__(self, when: float, duration: float, line: Timeline) -> None:
@@ -135,7 +135,7 @@ class Scope:
         self.deadline: float | None = None
         self.expired = False
         self.stalled = False
-        self.duration = duration
+        self._duration = duration
         self._line = line
 
     def enter(self) -> None:
@@ -174,7 +174,7 @@ class Scope:
         line = self._line
         now = line.clock.monotonic()
         late = now - self.when
-        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * self.duration):
+        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * self._duration):
             self.stalled = True
             self._timer = line.clock.call_at(self._task.get_loop(), now + STALL_GRACE, self.fire)
             if line.on_stall is not None:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
-from aioresilience.bound import Bound
-from aioresilience.calls import Caller
+from aioresilience.bound import Bound, Exit
+from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
-from aioresilience.events import DecisionEvent, EventType
 from aioresilience.failures import Judge
 from aioresilience.guard import Guard
-from aioresilience.modes import enforcer
 from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
-from aioresilience.scope import Scope
 
 
 class _GuardStep:
@@ -32,41 +30,17 @@ class _GuardStep:
         self.wait = pattern.entry(pattern.mode_in(context))
         self.note = pattern.admitted
 
-    def leave(
-        self, ticket: object, error: BaseException | None, started: float | None, result: object
-    ) -> BaseException | None:
-        self.pattern.give(ticket, error, started, self.judge, result)
-        return error
-
 
 class _BoundStep:
     """A bound on the way in and out."""
 
-    __slots__ = ("_enforced", "config", "judge", "pattern")
+    __slots__ = ("config", "judge", "mode", "pattern")
 
     def __init__(self, pattern: Bound, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
         self.judge = Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        self._enforced = enforcer(pattern.mode_in(context))
-
-    def admit(self, caller: Caller) -> object | None:
-        return self.pattern.take() if self._enforced(caller) else None
-
-    async def wait(self, caller: Caller) -> None:
-        """Go on without a bound, which is not enforced."""
-
-    def note(self) -> None:
-        """Say nothing: the pattern has counted the call."""
-
-    def leave(
-        self, ticket: object, error: BaseException | None, started: float | None, result: object
-    ) -> BaseException | None:
-        assert isinstance(ticket, Scope)
-        return self.pattern.give(ticket, error, started, self.judge, result)
-
-
-_Step = _GuardStep | _BoundStep
+        self.mode = pattern.mode_in(context)
 
 
 class Entrance:
@@ -81,26 +55,20 @@ class Entrance:
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))
         """What can only run a function again, or answer in its place."""
 
+    def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
+        """Return where this caller goes in, and what must hear of its end."""
+        return self, None
+
     @property
     def is_current(self) -> bool:
         """Whether no pattern has been retuned since."""
-        for step in self.steps:  # noqa: SIM110  # asked for every request, and a generator costs as much as an admission
+        for step in self.steps:  # noqa: SIM110  # asked for every request; a generator costs as much as an admission
             if step.pattern.config is not step.config:
                 return False
         return True
 
-    def tell_skipped(self) -> None:
-        """Publish which patterns of the policy do nothing here."""
-        for pattern in self.skipped:
-            if pattern.listening():
-                event = DecisionEvent(
-                    pattern.pattern_type, EventType.PATTERN_SKIPPED, pattern.name,
-                    policy=pattern.policy, action="skipped",
-                )  # fmt: skip
-                pattern.events.publish(event)
 
-
-def _step(pattern: AnyPattern, context: Context) -> _Step | None:
+def _step(pattern: AnyPattern, context: Context) -> _GuardStep | _BoundStep | None:
     if isinstance(pattern, Guard):
         return _GuardStep(pattern, context)
     return _BoundStep(pattern, context) if isinstance(pattern, Bound) else None
@@ -109,44 +77,56 @@ def _step(pattern: AnyPattern, context: Context) -> _Step | None:
 class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
-    `enter` and `leave` are for what begins and ends in different functions; both on one task, as far as bounds go.
+    `enter` and `leave` are for what begins and ends in different functions.
     """
 
-    __slots__ = ("_caller", "_entered", "_entrance", "started")
+    __slots__ = ("_caller", "_entrance", "_exits", "_started", "_tickets", "_trace")
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
-        self._entered: list[tuple[_Step, object]] = []
-        self.started: float | None = None
-        """When all guards had let it in, on the monotonic clock."""
+        self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
+        self._started: float | None = None
+        self._trace: Trace = []
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        caller, entered = self._caller, self._entered
+        caller, tickets, trace = self._caller, self._tickets, self._trace
         try:
-            for step in self._entrance.steps:
-                ticket = step.admit(caller)
-                if ticket is None:
-                    ticket = await step.wait(caller)
+            entrance, leave = self._entrance.entered(caller)
+            if leave is not None:
+                tickets.append((None, leave))
+            for step in entrance.steps:
+                if step.__class__ is _GuardStep:
+                    ticket = step.admit(caller)
                     if ticket is None:
-                        continue
-                entered.append((step, ticket))
-                step.note()
+                        ticket = await step.wait(caller, trace)
+                    if ticket is not None:
+                        tickets.append((step, ticket))
+                        step.note()
+                else:
+                    assert isinstance(step, _BoundStep)
+                    tickets.append((None, step.pattern.enter(caller, step.mode, step.judge, self._when, trace)))
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self.started = self._entrance.clock.monotonic()
+        self._started = entrance.clock.monotonic()
+
+    def _when(self) -> float | None:
+        return self._started
 
     def leave(self, error: BaseException | None = None, result: object = None) -> BaseException | None:
         """Give everything back, once; return the error to raise, which is another one where a bound cut us short.
 
         A `result` is judged by its status, as `classify` says.
         """
-        entered = self._entered
-        while entered:
-            step, ticket = entered.pop()
-            error = step.leave(ticket, error, self.started, result)
+        tickets, started = self._tickets, self._started
+        while tickets:
+            step, ticket = tickets.pop()
+            if step is None:
+                error = ticket(error)
+            else:
+                step.pattern.give(ticket, error, started, step.judge, result)
         return error
 
     async def __aenter__(self) -> None:
