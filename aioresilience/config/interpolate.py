@@ -44,7 +44,7 @@ class Absent(str):
 class Interpolation:
     """Fills in one document; unset variables are errors in a service, notes outside."""
 
-    __slots__ = ("_breathe", "_environ", "_filled", "_in_service", "_report")
+    __slots__ = ("_breathe", "_environ", "_filled", "_in_service", "_overflown", "_report")
 
     def __init__(
         self, environ: Mapping[str, str], report: Report, *, in_service: bool, breathe: Callable[[], None]
@@ -54,6 +54,7 @@ class Interpolation:
         self._in_service = in_service
         self._breathe = breathe
         self._filled = 0
+        self._overflown = False
 
     def document(self, root: Block) -> Block:
         """Return the document with every value filled in, but for `environments` and `x-…`."""
@@ -99,6 +100,8 @@ class Interpolation:
         return items if same else filled
 
     def _text(self, text: str, place: Place, path: Path) -> str:
+        if self._overflown:
+            return Absent(text)
         known: dict[str, str | None] = {}
 
         def fill(found: re.Match[str]) -> str:
@@ -117,7 +120,7 @@ class Interpolation:
             result = _TOKEN.sub(fill, text)
         except _TooLong:
             self._too_long(place, path)
-            return Absent(text[:_MIN_SECRET])
+            return Absent(text)
         if None in known.values():
             return Absent(text)
         if known and path[0] == "backends":
@@ -125,9 +128,9 @@ class Interpolation:
         return Untyped(result) if known else result
 
     def _too_long(self, place: Place, path: Path) -> None:
+        self._overflown = True
         message = f"filled in, the values of the document have more than {MAX_FILLED >> 20} MiB"
         self._report.add("AR114", place, message, hint="use shorter variables", path=path)
-        self._filled = 0
 
     def _value(self, found: re.Match[str], place: Place, path: Path) -> str | None:
         inside = _INSIDE.fullmatch(found[1]) if found[2] else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from aioresilience.config.diagnostics import Diagnostic, Severity, diagnose, printable
+from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, diagnose, printable
 from aioresilience.config.places import Path, Place
 from aioresilience.config.tree import format_path
 
@@ -15,12 +15,8 @@ MAX_REMARKS = 10_000
 """Warnings and notes that are kept; nobody reads more."""
 
 
-class StopChecking(Exception):
-    """So much was found that it makes no sense to check on."""
-
-
 class Report:
-    """Collects findings; the same finding at the same place counts once. Raises StopChecking at the hundredth error."""
+    """Collects findings; the same finding at the same place counts once. Raises ConfigError at the hundredth error."""
 
     __slots__ = ("_all", "_errors", "secrets")
 
@@ -53,12 +49,11 @@ class Report:
             message = f"checking stopped here, at {MAX_ERRORS} errors"
             stop = replace(one, id="AR199", message=message, hint="mend these and check again")
             self._all[stop.id,] = stop
-            raise StopChecking
+            raise self.error()
 
-    @property
-    def all(self) -> tuple[Diagnostic, ...]:
-        """Every finding."""
-        return tuple(self._all.values())
+    def error(self) -> ConfigError:
+        """Return every finding as one error."""
+        return ConfigError(self._all.values(), secrets=self.secrets)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

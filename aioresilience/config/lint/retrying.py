@@ -38,7 +38,8 @@ def no_bound(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
 
 def idempotent_unsaid(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
     """AR408: nobody said whether a call may run twice."""
-    if retrying(spec) and spec.idempotent is None:
+    routed = any(route.policy == spec.name for route in subject.routes)  # the client knows the method of its request
+    if retrying(spec) and spec.idempotent is None and not routed:
         message = "it retries, and does not say whether a call may run twice"
         yield _at_name("AR408", subject, spec, message, "add idempotent: true or idempotent: false")
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from aioresilience.config.diagnostics import CATALOGUE, Diagnostic, diagnose
-from aioresilience.config.lint import retrying, timing, upkeep
+from aioresilience.config.lint import retrying, routing, timing, upkeep
 from aioresilience.config.lint.amplification import amplification
 from aioresilience.config.lint.subject import PolicyRule, Rule, Subject
 from aioresilience.config.suppressions import Suppression
@@ -18,6 +18,7 @@ RULES: Final[tuple[Rule, ...]] = (
     upkeep.unused_template,
     upkeep.repeats_template,
     amplification,
+    routing.unreachable,
 )
 POLICY_RULES: Final[tuple[PolicyRule, ...]] = (
     timing.timeout_reaches_deadline,
@@ -50,6 +51,7 @@ def _document(subject: Subject) -> Iterator[Diagnostic]:
 
 def _each_policy(subject: Subject) -> Iterator[Diagnostic]:
     for spec in subject.policies.values():
+        subject.breathe()
         for rule in POLICY_RULES:
             yield from rule(subject, spec)
 
