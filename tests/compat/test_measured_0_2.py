@@ -139,7 +139,8 @@ async def test_utilization_is_a_percentage_and_the_level_a_number():
 async def test_backpressure_and_the_adaptive_limit_tell_by_the_events_of_0_2():
     heard: list[LoadShedderEvent] = []
     pressure = BackpressureManager(BackpressureConfig(max_pending=4, high_water_mark=2, low_water_mark=1))
-    limiter = AdaptiveConcurrencyLimiter("n", AdaptiveConcurrencyConfig(initial_limit=10, min_limit=1, measurement_window=2))
+    config = AdaptiveConcurrencyConfig(initial_limit=10, min_limit=1, measurement_window=2)
+    limiter = AdaptiveConcurrencyLimiter("n", config)
     for events in (pressure.events, limiter.events):
         events.on("threshold_exceeded")(heard.append)
         events.on(EventType.LOAD_LEVEL_CHANGE.value)(heard.append)
