@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Trace
+from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -73,6 +74,7 @@ class Guard(Pattern[ConfigT]):
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
         enter, holds = self.entry(self.mode_in(context)), self.holds
+        lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -98,6 +100,8 @@ class Guard(Pattern[ConfigT]):
                 counts.settle(outcome)
             if holds and call.worker is not None:
                 self._keep(call.worker, ticket, outcome, call.started)
+            elif lasting and isinstance(result, Lasting):
+                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
             else:
                 settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
@@ -117,20 +121,27 @@ class Guard(Pattern[ConfigT]):
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
-            self.counts.started += 1
-            if self.listening():
-                self.tell("admitted")
+            self.admitted()
         return ticket
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def admitted(self) -> None:
+        """Count and tell that a call was let in."""
+        self.counts.started += 1
+        if self.listening():
+            self.tell("admitted")
+
+    def give(
+        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
+    ) -> None:
+        """Settle what `take` admitted; a `result` is judged by its status."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
             return
-        self.counts.succeeded += 1
-        self.settle(ticket, SUCCESS, started)
+        outcome = judge.of_end(None, started, result)
+        self.counts.settle(outcome)
+        self.settle(ticket, outcome, started)
         if self.listening():
-            self.tell("succeeded")
+            self.tell(moment_of(outcome))
 
     def settle_error(self, ticket: object, error: BaseException, started: float | None, judge: Judge) -> IntEnum | None:
         """Settle a call that raised; room that a thread still occupies is kept until its end."""

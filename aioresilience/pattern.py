@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,6 +66,8 @@ class Context:
     idempotent: bool | None = None
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
+    lasting: bool = False
+    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
 
 
 ALONE: Final = Context()
@@ -100,6 +102,8 @@ class Pattern(Generic[ConfigT]):
     pattern_type: ClassVar[PatternType]
     reasons: ClassVar[type[IntEnum] | None] = None
     """The closed set of reasons for which it refuses."""
+    splits: ClassVar[bool] = False
+    """Whether a partitioned policy has an instance for each host or key: what it learns is about them, not about us."""
 
     def __init__(
         self,
@@ -160,6 +164,20 @@ class Pattern(Generic[ConfigT]):
         """Take a new config and keep the live state; called with no await in between."""
         self.config = config
         self._alone = None
+
+    def twin(self, name: str) -> Self:
+        """Return an instance with a state of its own under the same config, for one partition; counts are shared."""
+        twin = type(self)(name=name, config=self.config, clock=self.clock)
+        twin.policy, twin.handler = self.policy, self.handler
+        twin.events, twin.counts = self.events, self.counts
+        return twin
+
+    def follow(self, whole: Self) -> None:
+        """Take over what people did by hand to the instance that this one is a twin of."""
+
+    def holds_back(self, now: float) -> bool:
+        """Tell whether this instance refuses what a new one in its place would let pass."""
+        return False
 
     def status(self) -> dict[str, object]:
         """Return the live state and the counts, fit for JSON."""

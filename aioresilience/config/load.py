@@ -22,6 +22,7 @@ from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
+from aioresilience.config.routes import check_routes
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
@@ -154,16 +155,19 @@ class _Loading:
             everywhere=everywhere, refused=written.refused, breathe=self._setting.breathe,
         )  # fmt: skip
         shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
+        check_routes(tree, policies, self._report)
         if self._report.errors:
             raise self._error()
         subject = Subject(
-            tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
+            tree, policies, frame.routes or (), overrides, self._setting.vocabulary, tuple(gathered.suppressions),
             frozenset(map(_name_of, sources)), self._setting.now, self._setting.breathe,
         )  # fmt: skip
         document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
-            metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
+            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (),
+            shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe),
+            findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,
@@ -172,7 +176,7 @@ class _Loading:
         return document
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return self._report.error()
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
@@ -226,10 +230,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -244,16 +248,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):

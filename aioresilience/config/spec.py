@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Backend, Settings
+from aioresilience.config.document import About, Backend, Route, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
 from aioresilience.modes import Mode
 from aioresilience.pattern import PatternConfig
+from aioresilience.policy.partition import Partition
 
 Rules = tuple[Rule, Rule, Rule]
 """What `classify` lists as failure, throttle and neutral."""
@@ -29,6 +30,7 @@ class PolicySpec:
     idempotent: bool | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     """Pattern key to the name of the shared block that it uses."""
+    partition: Partition | None = None
     about: About | None = field(default=None, compare=False)
     classify: Classifier = field(default_factory=Classifier, compare=False, repr=False)
     tree: Block = field(default_factory=Block, compare=False, repr=False)
@@ -71,6 +73,8 @@ class Document:
     service: str | None
     metadata: Mapping[str, object]
     backends: Mapping[str, Backend]
+    routes: tuple[Route, ...]
+    """Which policy the HTTP clients use; the first that fits counts."""
     shared: Mapping[tuple[str, str], SharedSpec]
     """By the shared block's name and the pattern's key."""
     overrides: tuple[OverrideSpec, ...]

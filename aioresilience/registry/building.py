@@ -37,7 +37,7 @@ class Rebuilt:
         for pattern, config in self.retuned:
             if pattern.config != config:
                 pattern.retune(config)
-        self.policy.set(self.patterns, context_of(self.spec), generation)
+        self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
 class Builder:

@@ -69,6 +69,14 @@ def _policies_changes(old: Document, new: Document, breathe: Callable[[], None])
             yield Change(name, "removed", effect="processes that use it go on with it" if _keeps(new) else "")
         elif before is not after and before != after:
             yield from _policy_changes(name, before, after)
+    if old.routes != new.routes:
+        yield Change(
+            "*", "changed", "routes", old.routes, new.routes, NEXT_CALL, old_text=_routes(old), new_text=_routes(new)
+        )
+
+
+def _routes(document: Document) -> str:
+    return f"{len(document.routes)} routes"
 
 
 def _keeps(document: Document) -> bool:
@@ -98,7 +106,7 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
 
 
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
-    for field in ("mode", "idempotent", "rules", "shared"):
+    for field in ("mode", "idempotent", "rules", "shared", "partition"):
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
             effect = "new state" if field == "shared" else NEXT_CALL
