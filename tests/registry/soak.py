@@ -5,8 +5,8 @@ form. Twenty policies, five hundred calls a second from several tasks on two loo
 process of its own.
 
 A loop that looks at the clock too late was stalled by us as far as this process was on the CPU meanwhile, whichever of
-its threads was, and the loop's own thread was not waiting for a CPU. The rest is the machine's; what a process beside us
-suffers that does nothing but look at the clock is allowed to us too.
+its threads was, and the loop's own thread was not waiting for a CPU. The rest is the machine's; what a process beside
+us suffers that does nothing but look at the clock is allowed to us too.
 """
 
 from __future__ import annotations
