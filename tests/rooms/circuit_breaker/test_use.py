@@ -207,7 +207,8 @@ async def test_the_decorator_guards_by_a_breaker_of_that_name(clock: VirtualCloc
         return amount
 
     circuit = charge.circuit_breaker
-    assert circuit is get_circuit_breaker("test-use-a")
+    assert circuit.name == "test-use-a"
+    assert circuit is not get_circuit_breaker("test-use-a")
     assert (circuit.failure_threshold, circuit.recovery_timeout, circuit.success_threshold) == (2, 60.0, 1)
     assert (charge.__name__, charge.__doc__) == ("charge", "Charge.")
     assert inspect.iscoroutinefunction(charge)
