@@ -24,6 +24,8 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    reads_start: ClassVar[bool] = False
+    """Whether `settle` makes something of the instant at which the function started."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -80,7 +82,7 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller)
                 if ticket is None:
                     return await inner(call)
-            counts.started += 1
+            counts.begun += 1
             if emitter.handlers or bus.handlers:
                 self.tell("admitted")
             try:
@@ -92,7 +94,7 @@ class Guard(Pattern[ConfigT]):
                 raise
             if judge_result is None:
                 outcome = SUCCESS
-                counts.succeeded += 1
+                counts.done += 1
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
@@ -109,7 +111,7 @@ class Guard(Pattern[ConfigT]):
         if ticket is None:
             ticket = await self.entry(mode)(caller)
         if ticket is not None:
-            self.counts.started += 1
+            self.counts.begun += 1
             if self.listening():
                 self.tell("admitted")
         return ticket
@@ -119,7 +121,7 @@ class Guard(Pattern[ConfigT]):
         if error is not None:
             self.settle_error(ticket, error, started, judge)
             return
-        self.counts.succeeded += 1
+        self.counts.done += 1
         self.settle(ticket, SUCCESS, started)
         if self.listening():
             self.tell("succeeded")

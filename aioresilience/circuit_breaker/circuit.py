@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Final, cast
 
 from aioresilience.calls import Call, Caller, Handler
 from aioresilience.circuit_breaker.config import CircuitConfig
@@ -37,6 +37,8 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
+    reads_start = True
+    machine: Final[CircuitMachine]
 
     def __init__(
         self,
@@ -140,8 +142,7 @@ class Circuit(Guard[CircuitConfig]):
         line = Timeline(clock=self.clock, on_stall=self._stalled)
 
         async def bounded(call: Call) -> object:
-            scope = Scope(self.clock.monotonic() + limit, limit, line)
-            scope.enter()
+            scope = line.open(limit)
             try:
                 result = await inner(call)
             except BaseException as error:

@@ -12,7 +12,7 @@ from aioresilience.events import EventType
 from aioresilience.exceptions import ExceptionConfig, RateLimitExceededError, RateLimitReason
 from aioresilience.rate_limiting import LocalRateLimiter, RateLimitConfig, RateLimiter
 from aioresilience.rate_limiting.local import MAX_RATES
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 from aioresilience.testing import VirtualClock
 
 
@@ -91,8 +91,7 @@ async def test_acquire_does_not_wait_for_what_the_deadline_would_cut(clock):
     await limiter.acquire("user", "1/minute")
 
     async def within():
-        scope = Scope(clock.monotonic() + 2.0, 2.0, Timeline(clock=clock, is_deadline=True))
-        scope.enter()
+        scope = Timeline(clock=clock, is_deadline=True).open(2.0)
         try:
             await limiter.acquire("user", "1/minute")
         finally:
