@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
 from threading import get_ident
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
@@ -20,6 +22,18 @@ from aioresilience.straight import straight
 STALL_SECONDS = 0.05
 STALL_SHARE = 0.1
 STALL_GRACE = 0.02
+
+
+class Timed(Protocol):
+    """What a `TimerQueue` calls when its time has come."""
+
+    @property
+    def when(self) -> float:
+        """The instant, on the monotonic clock."""
+
+    def fire(self) -> None:
+        """Act; must not raise."""
+
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
 
@@ -70,12 +84,16 @@ class Timeline:
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
+        self._queue = self.queue(loop)
+        return task
+
+    def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
+        """Return the queue of a loop."""
         queue = self._queues.get(loop)
         if queue is None:
             self._drop_closed()
             queue = self._queues[loop] = TimerQueue(self, loop)
-        self._queue = queue
-        return task
+        return queue
 
     def _drop_closed(self) -> None:
         """Forget loops that are closed: a timer left on one would keep it alive."""
@@ -105,9 +123,9 @@ class TimerQueue:
         self._loop = None if loop is None else weakref.ref(loop)
         self._live: asyncio.BaseEventLoop | None = None
         """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
-        self._scopes: dict[Scope, None] = {}
+        self._scopes: dict[Timed, None] = {}
         self._timer: Timer | None = None
-        self._timers: dict[Scope, Timer] = {}
+        self._timers: dict[Timed, Timer] = {}
         """Those of scopes that have one of their own."""
         self._last = 0.0
 
@@ -119,7 +137,7 @@ class TimerQueue:
         return _running_tasks.get(loop)
 
     @straight
-    def add(self, scope: Scope, when: float) -> None:
+    def add(self, scope: Timed, when: float) -> None:
         """Let the scope end at its time."""
         if self._timer is None or when < self._last:
             return self._add(scope, when)
@@ -127,18 +145,22 @@ class TimerQueue:
         self._scopes[scope] = None
         return None
 
-    def _add(self, scope: Scope, when: float) -> None:
-        loop = scope.task.get_loop()
+    def _add(self, scope: Timed, when: float) -> None:
         if self._timer is not None:
             return self.ring(scope, when)
-        self._set(loop, when)
+        self._set(self._here(), when)
         self._last = when
         self._scopes[scope] = None
         return None
 
-    def ring(self, scope: Scope, when: float) -> None:
+    def ring(self, scope: Timed, when: float) -> None:
         """Set a timer for one scope alone."""
-        self._timers[scope] = self.line.clock.call_at(scope.task.get_loop(), when, scope.fire)
+        self._timers[scope] = self.line.clock.call_at(self._here(), when, scope.fire)
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        loop = None if self._loop is None else self._loop()
+        assert loop is not None, "whoever calls runs on it"
+        return loop
 
     def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         self._timer = self.line.clock.call_at(loop, when, self._tick)
@@ -149,14 +171,14 @@ class TimerQueue:
         """Whether no scope waits for its end."""
         return not self._scopes
 
-    def remove(self, scope: Scope) -> None:
+    def remove(self, scope: Timed) -> None:
         """Forget a scope that was left."""
         try:
             del self._scopes[scope]
         except KeyError:  # it has fired, or has a timer of its own
             self._silence(scope)
 
-    def _silence(self, scope: Scope) -> None:
+    def _silence(self, scope: Timed) -> None:
         timer = self._timers.pop(scope, None)
         if timer is not None:
             timer.cancel()
@@ -211,7 +233,7 @@ class Scope:
         nearest = None
         scope: Scope | None = self
         while scope is not None:
-            if scope.is_deadline:
+            if scope.is_deadline and scope.when < math.inf:
                 nearest = scope.when if nearest is None else min(scope.when, nearest)
             scope = scope._parent
         return nearest
@@ -219,10 +241,10 @@ class Scope:
     def leave(self, error: BaseException | None) -> bool:
         """Stop the timer; return whether `error` is the cancel that this scope asked for."""
         self._queue.remove(self)
-        try:  # noqa: SIM105  # contextlib.suppress costs as much as all the rest
+        try:
             _current.reset(self._token)
-        except ValueError:  # left in another context, as an async generator's clean-up may be
-            pass
+        except ValueError:  # left in another context, as an async generator's clean-up may be: ours sees it still
+            self.when = math.inf
         ours = self._asked(error) if self.expired else False
         self._task = None  # a background task that inherited this scope must not pin this one
         return ours

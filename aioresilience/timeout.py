@@ -139,9 +139,18 @@ class TimeoutManager(_Timed[TimeoutConfig]):
     ) -> None:
         super().__init__(name, config or TimeoutConfig(), exceptions, clock)
 
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every bound: not where outer patterns must learn of a thread that runs on."""
+        return super().is_common and self.config.raise_on_timeout
+
+    def raises(self, config: TimeoutConfig) -> bool:
+        """Tell whether an overrun raises."""
+        return config.raise_on_timeout
+
     def answer(self, config: TimeoutConfig, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise, or return None under `raise_on_timeout=False`."""
-        if config.raise_on_timeout:
+        if self.raises(config):
             raise error from cut
         return None
 
@@ -213,9 +222,13 @@ class DeadlineManager(Deadline):
         when = self._when if inherited is None else min(self._when, inherited)
         return when - self.clock.monotonic()
 
+    def raises(self, config: DeadlineConfig) -> bool:
+        """Tell whether an overrun raises."""
+        return self.raise_on_deadline
+
     def answer(self, config: DeadlineConfig, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise, or return None under `raise_on_deadline=False`."""
-        if self.raise_on_deadline:
+        if self.raises(config):
             raise error from cut
         return None
 

@@ -47,6 +47,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
     error_type = ConcurrencyLimitError
     holds = True
     machine: Final[AimdMachine]
+    splits = True
 
     def __init__(
         self,

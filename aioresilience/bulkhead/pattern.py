@@ -53,6 +53,7 @@ class Bulkhead(Guard[BulkheadConfig]):
     error_type = BulkheadFullError
     holds = True
     machine: Final[BulkheadMachine]
+    splits = True
 
     def __init__(
         self,

@@ -255,4 +255,10 @@ DOCUMENT: Mapping[str, Entry] = {
         "Write a number such as 8388608, or unset the variable.",
         "AIORESILIENCE_MAX_BYTES=8M",
     ),
+    "AR330": Entry(
+        "The route leads to an unknown policy.",
+        "No policy of the document has this name.",
+        "Correct the name, or add the policy.",
+        "routes: [{host: api.example.invalid, policy: paymnets}]",
+    ),
 }

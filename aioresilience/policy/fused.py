@@ -21,7 +21,7 @@ from types import MethodType, NoneType
 from typing import Final
 
 from aioresilience.bound import Bound
-from aioresilience.calls import Call, Caller, Handler
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.clock import Clock
 from aioresilience.counts import row_of
 from aioresilience.events import audience
@@ -138,7 +138,9 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
         reads = pattern.judge(context).classify.reads_results
         return Part("guard", cls, sure=mode == "enforce", reads=reads, handled=pattern.handler is not None)
     if isinstance(pattern, Bound):
-        return Part("bound", cls, late=pattern.is_deadline) if mode == "enforce" else None
+        if mode != "enforce" or not pattern.raises(pattern.config):
+            return None
+        return Part("bound", cls, late=pattern.is_deadline)
     if isinstance(pattern, Recovering):
         plan = pattern.plan(context)
         return Part("recovering", cls, plan=type(plan), reads=pattern.reads_results(plan))
@@ -177,7 +179,7 @@ class Kept:
 
     judge: Judge | None = None
     of_result: Callable[[object], Outcome] | None = None
-    enter: Callable[[Caller], Awaitable[object | None]] | None = None
+    enter: Callable[[Caller, Trace], Awaitable[object | None]] | None = None
     config: PatternConfig | None = None
     granted: float | None = None
     plan: object = None
@@ -272,9 +274,7 @@ def _free_names(text: str) -> set[str]:
 
 
 def _frame(shape: Shape) -> Lines:
-    yield "started = None"
-    if shape.mark == "begun":
-        yield "begun = None"
+    yield f"started = trace = {'begun = ' if shape.mark == 'begun' else ''}None"
     yield from _body(shape, 0)
     yield "return result"
 
@@ -298,7 +298,9 @@ def _guard(shape: Shape, n: int, inner: list[str]) -> Lines:
     part, alone = shape.parts[n], n not in shape.row(n + 1)
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
     yield f"ticket{n} = p{n}.admit(caller)"
-    yield f"if ticket{n} is None: ticket{n} = await k{n}.enter(caller)"
+    yield f"if ticket{n} is None:"
+    yield f"{INDENT}if trace is None: trace = []"
+    yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
     if alone:
         yield f"{charged}counts{n}.begun += 1"
     yield f"if {'' if part.sure else f'ticket{n} is not None and '}{_heard(n)}: p{n}.tell('admitted')"
@@ -360,10 +362,9 @@ def _bound(shape: Shape, n: int, inner: list[str]) -> Lines:
     yield f"if limit{n} <= 0:"
     if not alone:
         yield f"{INDENT}counts{n}.begun += 1"
-    yield f"{INDENT}result = await p{n}.refuse(k{n}.config, limit{n})"
-    yield from _deeper(_answered(shape, n))
-    yield "else:"
-    yield from _deeper(_within(shape, n, inner, alone))
+    yield f"{INDENT}await p{n}.refuse(k{n}.config, limit{n}, trace)"
+    yield f"{INDENT}raise AssertionError('it has raised')"
+    yield from _within(shape, n, inner, alone)
 
 
 def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
@@ -372,13 +373,12 @@ def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
     yield from _deeper(inner)
     yield "except BaseException as error:"
     yield from _deeper(_begun(shape, n))
-    yield f"{INDENT}result = await p{n}.failed(scope{n}, limit{n}, error, started, k{n}.config, k{n}.judge)"
-    yield from _deeper(_answered(shape, n))
-    yield "else:"
-    yield f"{INDENT}scope{n}.leave(None)"
+    yield f"{INDENT}await p{n}.failed(scope{n}, limit{n}, error, started, k{n}.config, k{n}.judge, trace)"
+    yield f"{INDENT}raise"
+    yield f"scope{n}.leave(None)"
     if alone:
-        yield f"{INDENT}counts{n}.done += 1"
-    yield f"{INDENT}p{n}.ended(limit{n}, monotonic() - scope{n}.when + limit{n})"
+        yield f"counts{n}.done += 1"
+    yield f"p{n}.ended(limit{n}, monotonic() - scope{n}.when + limit{n})"
 
 
 def _recovering(shape: Shape, n: int, inner: list[str]) -> Lines:
@@ -404,12 +404,12 @@ def _recovering(shape: Shape, n: int, inner: list[str]) -> Lines:
 def _again(n: int, what: str, after: str) -> Lines:
     """Let the room decide what becomes of a call, which may call again."""
     yield f"call{n} = Call(func, args, kwargs, caller)"
-    yield f"call{n}.started = started"
+    yield f"call{n}.started, call{n}.trace = started, trace"
     yield "try:"
     yield f"{INDENT}result = await {what}"
     yield "finally:"
     yield f"{INDENT}{after}"
-    yield f"{INDENT}started = call{n}.started"
+    yield f"{INDENT}started, trace = call{n}.started, call{n}.trace"
 
 
 def _deeper(lines: Iterable[str], levels: int = 1) -> Lines:
