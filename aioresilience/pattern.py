@@ -67,7 +67,7 @@ class Context:
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
     lasting: bool = False
-    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
+    """Whether what a call holds lasts until its result is closed, as a streamed response is long after."""
 
 
 ALONE: Final = Context()

@@ -118,7 +118,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         """Call again while the result asks for it."""
         verdict = plan.verdict
         try:
-            wanted = not await verdict.unwanted(result, call.caller.resend)
+            wanted = not await verdict.unwanted(result, call.caller.exchange)
         except BaseException as error:
             self.counts.settle(verdict.judge.of_error(error, call.started))
             raise
