@@ -156,7 +156,9 @@ class Bound(Pattern[ConfigT]):
 
         def leave(error: BaseException | None) -> BaseException | None:
             if scope.leave(error):
-                return self.cut(scope, limit, judge.of_cut(scope, started()) is NEUTRAL, trace)
+                timed_out = self.cut(scope, limit, judge.of_cut(scope, started()) is NEUTRAL, trace)
+                timed_out.__cause__ = error  # a thread that runs on is found by it
+                return timed_out
             self.counts.settle(SUCCESS if error is None else judge.of_error(error, started()))
             return error
 

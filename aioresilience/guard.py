@@ -128,20 +128,27 @@ class Guard(Pattern[ConfigT]):
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
-            self.counts.started += 1
-            if self.listening():
-                self.tell("admitted")
+            self.admitted()
         return ticket
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def admitted(self) -> None:
+        """Count and tell that a call was let in."""
+        self.counts.started += 1
+        if self.listening():
+            self.tell("admitted")
+
+    def give(
+        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
+    ) -> None:
+        """Settle what `take` admitted; a `result` is judged by its status."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
             return
-        self.counts.succeeded += 1
-        self.settle(ticket, SUCCESS, started)
+        outcome = judge.of_end(None, started, result)
+        self.counts.settle(outcome)
+        self.settle(ticket, outcome, started)
         if self.listening():
-            self.tell("succeeded")
+            self.tell(moment_of(outcome))
 
     def settle_error(self, ticket: object, error: BaseException, started: float | None, judge: Judge) -> IntEnum | None:
         """Settle a call that raised; room that a thread still occupies is kept until its end."""

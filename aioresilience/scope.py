@@ -11,6 +11,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
@@ -18,6 +19,18 @@ from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
 STALL_SECONDS = 0.05
 STALL_SHARE = 0.1
 STALL_GRACE = 0.02
+
+
+class Timed(Protocol):
+    """What a `TimerQueue` calls when its time has come."""
+
+    @property
+    def when(self) -> float:
+        """The instant, on the monotonic clock."""
+
+    def fire(self) -> None:
+        """Act; must not raise."""
+
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
 
@@ -68,11 +81,11 @@ class TimerQueue:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self.loop = weakref.ref(loop)
         self._clock = clock
-        self._scopes: dict[Scope, None] = {}
+        self._scopes: dict[Timed, None] = {}
         self._timer: Timer | None = None
         self._last = 0.0
 
-    def add(self, scope: Scope, loop: asyncio.AbstractEventLoop) -> Timer | None:
+    def add(self, scope: Timed, loop: asyncio.AbstractEventLoop) -> Timer | None:
         """Let the scope end at its time; return a timer where it needs one of its own."""
         when = scope.when
         if self._timer is None:
@@ -88,7 +101,7 @@ class TimerQueue:
         """Whether no scope waits for its end."""
         return not self._scopes
 
-    def remove(self, scope: Scope) -> None:
+    def remove(self, scope: Timed) -> None:
         """Forget a scope that was left."""
         self._scopes.pop(scope, None)
 
@@ -145,10 +158,10 @@ class Scope:
         self._queue.remove(self)
         if self._timer is not None:
             self._timer.cancel()
-        try:  # noqa: SIM105  # contextlib.suppress costs as much as all the rest
+        try:
             _current.reset(self._token)
-        except ValueError:  # left in another context, as an async generator's clean-up may be
-            pass
+        except ValueError:  # left in another context, as an async generator's clean-up may be: ours sees it still
+            self.deadline = None if self._parent is None else self._parent.deadline
         task = self._task
         del self._task, self._timer, self._queue  # a background task that inherited this scope must not pin this one
         if not self.expired:

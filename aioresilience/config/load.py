@@ -176,7 +176,7 @@ class _Loading:
         return document
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return self._report.error()
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
@@ -230,10 +230,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -248,16 +248,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):

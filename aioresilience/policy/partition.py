@@ -7,6 +7,7 @@ policy's own instances.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal
@@ -20,6 +21,7 @@ from aioresilience.clock import Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.fields import Count
 from aioresilience.pattern import AnyPattern
+from aioresilience.policy.admission import Entrance
 from aioresilience.policy.snapshot import Snapshot
 
 CIRCUIT: Final = "circuit_breaker"
@@ -234,6 +236,7 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
+        self._block = self._answers = None
         self.wrap = None
         self.run = self._run
 
@@ -252,6 +255,20 @@ class Divided(Snapshot):
             return error
 
         return member.snapshot, leave
+
+    @property
+    def block(self) -> Entrance:
+        """What `async with` blocks go through, each caller in its partition."""
+        if self._block is None:
+            self._block = _PartitionedEntrance(self, operator.attrgetter("block"))
+        return self._block
+
+    @property
+    def answers(self) -> Entrance:
+        """What requests go through that come in, each caller in its partition."""
+        if self._answers is None:
+            self._answers = _PartitionedEntrance(self, operator.attrgetter("answers"))
+        return self._answers
 
     async def _run(
         self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],
@@ -278,3 +295,19 @@ class Divided(Snapshot):
         finally:
             if leave is not None and not kept:
                 leave(None)
+
+
+class _PartitionedEntrance(Entrance):
+    """An entrance that leads each caller to that of its partition."""
+
+    __slots__ = ("_divided", "_of")
+
+    def __init__(self, divided: Divided, of: Callable[[Snapshot], Entrance]) -> None:
+        super().__init__(divided.patterns, divided.context, divided.clock)
+        self._divided = divided
+        self._of = of
+
+    def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
+        """Return the entrance of the caller's partition, and what counts the caller out of it."""
+        snapshot, leave = self._divided.entered(caller)
+        return self._of(snapshot), leave

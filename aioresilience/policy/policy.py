@@ -20,8 +20,8 @@ from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
-from aioresilience.policy.admission import Admission
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy.admission import Admission, Entrance
 from aioresilience.policy.partition import Divided, Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
@@ -193,27 +193,34 @@ class Policy:
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
-        return self._admission(ANYONE)
+        return self._admission(ANYONE, self.snapshot.block)
 
-    def _admission(self, caller: Caller) -> Admission:
-        snapshot = self.snapshot
-        self._note_skipped(snapshot)
-        return Admission(snapshot, caller, self.clock)
+    def serve(self, caller: Caller = ANYONE) -> Admission:
+        """Enter the policy's guards and bounds around a request that comes in; `leave` it with what was answered.
 
-    def _note_skipped(self, snapshot: Snapshot) -> None:
-        skipped = [p.key for p in snapshot.patterns if isinstance(p, (Repeat, Replace))]
-        if skipped and not self.used_by_admit:
+        A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
+        fallback: an answer that is on its way can be neither repeated nor replaced.
+        """
+        return self._admission(caller, self.snapshot.answers)
+
+    def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
+        if entrance.skipped or not self.used_by_admit:
+            self._note_skipped(entrance)
+        return Admission(entrance, caller)
+
+    def _note_skipped(self, entrance: Entrance) -> None:
+        if entrance.skipped and not self.used_by_admit:
             raise TypeError(
-                f"policy {self.name!r} has {' and '.join(skipped)}, which admit() cannot apply to a block: "
-                f"use 'await policy.call(func, ...)' or decorate the function"
+                f"policy {self.name!r} has {' and '.join(p.key for p in entrance.skipped)}, which cannot be applied to "
+                f"a block or to a request that comes in: use 'await policy.call(func, ...)' or decorate the function"
             )
-        for pattern in snapshot.patterns if skipped else ():
+        for pattern in entrance.skipped:
             self._tell_skipped(pattern)
-        self.used_by_admit |= bool(snapshot.patterns)
+        self.used_by_admit |= bool(self.snapshot.patterns)
 
     @staticmethod
     def _tell_skipped(pattern: AnyPattern) -> None:
-        if isinstance(pattern, (Repeat, Replace)) and pattern.listening():
+        if pattern.listening():
             event = DecisionEvent(
                 pattern.pattern_type, EventType.PATTERN_SKIPPED, pattern.name, policy=pattern.policy, action="skipped"
             )
@@ -276,4 +283,4 @@ class BoundPolicy:
 
         Raises TypeError where the policy has retry or fallback, which cannot run a block again or in its place.
         """
-        return self.policy._admission(self.caller)
+        return self.policy._admission(self.caller, self.policy.snapshot.block)

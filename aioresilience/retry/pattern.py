@@ -186,7 +186,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         handler = self.handler
         if handler is None or not handler.should_handle_exception(error):
             return
-        made = await handler.handle_exception(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
+        made = await handler.replacement(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
         try:
             if made is not error:
                 raise made from error

@@ -163,7 +163,7 @@ class Run:
         until = retry.clock.monotonic() + delay
         retry.tally.note_retry(delay)
         self._trace_retry(latest, delay)
-        retry.told(EventType.RETRY_ATTEMPT, self._attempt, self._attempts, latest, delay)
+        retry.told(EventType.RETRY_ATTEMPT, self._attempt + 1, self._attempts, latest, delay)
         await retry.notify(
             self._plan.config.on_retry, RetryProgress.RETRYING, latest,
             attempt=self._attempt, max_attempts=self._attempts, delay=delay,
@@ -219,7 +219,8 @@ class Run:
             retry.told(EventType.BUDGET_EXHAUSTED, self._attempt, self._attempts, error)
         trace = tuple(self._call.trace or ())
         retry.told(EventType.RETRY_EXHAUSTED, self._attempt, self._attempts, error, stopped_by=stopped_by, trace=trace)
-        about = {"attempts": self._attempt, "max_attempts": self._attempts, "stopped_by": stopped_by}
+        made = self._attempt
+        about = {"attempt": made, "attempts": made, "max_attempts": self._attempts, "stopped_by": stopped_by}
         try:
             await retry.notify(self._plan.config.on_exhausted, RetryReason.EXHAUSTED, error, **about)
             if error is not None:

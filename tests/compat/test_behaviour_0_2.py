@@ -369,7 +369,7 @@ async def test_a_custom_type_a_transformer_and_a_predicate_do_what_they_did():
     with pytest.raises(Busy):
         await failing.execute(fail)
     assert [context.reason for context in told] == [RetryReason.EXHAUSTED]
-    assert told[0].to_dict()["reason"] == "exhausted"
+    assert told[0].to_dict()["reason"] == "EXHAUSTED"
 
 
 # Events
