@@ -157,3 +157,16 @@ async def test_backpressure_and_the_adaptive_limit_tell_by_the_events_of_0_2():
         ("LOAD_LEVEL_CHANGE", 1, 4),
         ("LOAD_LEVEL_CHANGE", 0, 9),
     ]
+
+
+async def test_an_attribute_that_is_a_field_can_be_set_and_takes_effect():
+    circuit = CircuitBreaker("c", CircuitConfig(failure_threshold=9))
+    circuit.failure_threshold = 1
+    with pytest.raises(Boom):
+        await circuit.call(boom)
+    assert circuit.get_metrics()["state"] == "open"
+    shedder = BasicLoadShedder(LoadSheddingConfig(max_requests=5))
+    shedder.max_requests = 1
+    assert [await shedder.acquire(), await shedder.acquire()] == [True, False]
+    with pytest.raises(ValueError, match="max_requests"):
+        shedder.max_requests = -1
