@@ -67,7 +67,7 @@ class Context:
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
     lasting: bool = False
-    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
+    """Whether what a call holds lasts until its result is closed, as a streamed response is long after."""
 
 
 ALONE: Final = Context()
@@ -81,13 +81,17 @@ def _default_name(key: str) -> str:
 
 
 class _ConfigField:
-    """Reads a field of the config; an attribute that an instance sets itself comes first."""
+    """Reads a field of the config; setting it retunes the pattern, as assigning to an attribute did in 0.2."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, pattern: AnyPattern | None, owner: type[AnyPattern]) -> object:
         return self if pattern is None else getattr(pattern.config, self._name)
+
+    def __set__(self, pattern: AnyPattern, value: object) -> None:
+        given = {name: getattr(pattern.config, name) for name in pattern.config.model_fields_set}
+        pattern.retune(type(pattern.config)(**{**given, self._name: value}))
 
 
 class Pattern(Generic[ConfigT]):

@@ -11,7 +11,7 @@ from aioresilience.adaptive_concurrency.config import AdaptiveConcurrencyConfig
 from aioresilience.adaptive_concurrency.machine import AimdMachine
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, ResilienceEvent
+from aioresilience.events import EventType, LoadShedderEvent, PatternType, ResilienceEvent
 from aioresilience.exceptions import AdaptiveConcurrencyReason, ConcurrencyLimitError
 from aioresilience.failures import FAILURE, NEUTRAL, REJECTED, SUCCESS, Classifier, Judge, Outcome
 from aioresilience.guard import Guard
@@ -179,6 +179,15 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
                 details = {"old_limit": old, "current_limit": self._told}
                 event = ResilienceEvent(self.pattern_type, EventType.LIMIT_UPDATED, self.name, metadata=details)
                 self.events.publish(event)
+                self.events.publish(self._level_change(old, self._told))
+
+    def _level_change(self, old: int, new: int) -> LoadShedderEvent:
+        """Build the event by which 0.2 told of a new limit."""
+        machine = self.machine
+        return LoadShedderEvent(
+            self.pattern_type, EventType.LOAD_LEVEL_CHANGE, self.name, active_requests=machine.active,
+            max_requests=new, load_level=100.0 * machine.active / new, reason=f"limit {old} to {new}",
+        )  # fmt: skip
 
 
 _EVENT_TYPES: Final = {"admitted": EventType.SLOT_ACQUIRED, "rejected": EventType.REQUEST_REJECTED}

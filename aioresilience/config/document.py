@@ -159,8 +159,12 @@ class Backend(Part):
     """A store that limits are shared through."""
 
     type: Literal["redis"] = Field(description="What kind of server it is.")
-    url: str | SecretFile = Field(description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file.")
-    password: str | SecretFile | None = Field(default=None, description="Its password; best as a secret file.")
+    url: str | SecretFile = Field(
+        repr=False, description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file."
+    )
+    password: str | SecretFile | None = Field(
+        default=None, repr=False, description="Its password; best as a secret file."
+    )
     fleet_size: Count | None = Field(
         default=None, description="Processes that share the limits, for when the server is away; unset: as last seen."
     )

@@ -10,11 +10,10 @@ from typing import Final
 
 from aioresilience.config.diagnostics import Severity
 from aioresilience.config.places import Block, Items, Node, Path, Place
-from aioresilience.config.report import Report
+from aioresilience.config.report import Report, hide
 
 _TOKEN = re.compile(r"\$\$|\$\{([^}]*)(\}?)")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
-_MIN_SECRET: Final = 3
 MAX_FILLED: Final = 16 * 2**20
 """Characters that variables may bring into one document."""
 
@@ -124,7 +123,7 @@ class Interpolation:
         if None in known.values():
             return Absent(text)
         if known and path[0] == "backends":
-            self._report.secrets.update(one for one in known.values() if one and len(one) >= _MIN_SECRET)
+            hide(self._report, *filter(None, known.values()))
         return Untyped(result) if known else result
 
     def _too_long(self, place: Place, path: Path) -> None:

@@ -20,14 +20,16 @@ from aioresilience.config.lean import lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
 from aioresilience.config.routes import check_routes
+from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
 from aioresilience.config.tree import from_plain, nest
-from aioresilience.config.variables import PREFIX, Variables
+from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
 from aioresilience.pattern import AnyPattern
@@ -193,6 +195,9 @@ class _Loading:
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
+        included = self._variables(alone=not sources).includes()
+        if included:
+            gathering.add_variable(included)
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
@@ -201,11 +206,15 @@ class _Loading:
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
-        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
-        variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
-        for patch in variables.patches(merged):
+        for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        return self._interpolation.document(merged)
+        filled = self._interpolation.document(merged)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return filled
+
+    def _variables(self, *, alone: bool) -> Variables:
+        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        return Variables(self._setting.environ, self._report, alone=alone, stale=stale)
 
     def _laid(self, low: Block, high: Block) -> Block:
         expanded = self._shorthand.document(high)

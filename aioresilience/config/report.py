@@ -11,6 +11,8 @@ from aioresilience.config.tree import format_path
 
 MAX_SHOWN = 40
 MAX_ERRORS = 100
+MIN_SECRET = 3
+"""Shorter texts occur everywhere, and hiding them would hide the message."""
 MAX_REMARKS = 10_000
 """Warnings and notes that are kept; nobody reads more."""
 
@@ -64,6 +66,11 @@ class Report:
     def findings(self) -> tuple[Diagnostic, ...]:
         """The findings that do not."""
         return tuple(one for one in self._all.values() if one.severity != "error")
+
+
+def hide(report: Report, *secrets: str) -> None:
+    """Keep texts out of every message."""
+    report.secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET)
 
 
 def shown(value: object) -> str:

@@ -94,6 +94,10 @@ class Gathering:
         """Read one source."""
         self.whole &= self._add(source)
 
+    def add_variable(self, tree: Block) -> None:
+        """Read the document that a variable stands for; its includes start at the root."""
+        self._take(tree, Origin("", self._root, self._root), tree.value_place("version"))
+
     def _add(self, source: AnySource) -> bool:
         if isinstance(source, FileSource):
             path = Path(source.path)

@@ -214,16 +214,16 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
         return sum(self.counts.rejected.values())
 
     def get_stats(self) -> dict[str, object]:
-        """Return the numbers under the names of 0.2; `utilization` is a share of `max_requests`."""
+        """Return the numbers under the names of 0.2; `utilization` is a percentage, `load_level` a number."""
         machine = self.machine
         return {
             "active_requests": machine.active,
             "queue_depth": machine.queue_depth,
             "total_shed": self.total_shed,
-            "load_level": self.load_level.name.lower(),
+            "load_level": self.load_level.value,
             "max_requests": machine.max_requests,
             "max_queue_depth": machine.max_queue_depth,
-            "utilization": machine.utilization,
+            "utilization": 100.0 * machine.utilization,
             "type": self.kind,
         }
 

@@ -117,7 +117,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         """Call again while the result asks for it."""
         verdict = plan.verdict
         try:
-            wanted = not await verdict.unwanted(result, call.caller.resend)
+            wanted = not await verdict.unwanted(result, call.caller.exchange)
         except BaseException as error:
             self.counts.settle(verdict.judge.of_error(error, call.started))
             raise
@@ -185,7 +185,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         handler = self.handler
         if handler is None or not handler.should_handle_exception(error):
             return
-        made = await handler.handle_exception(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
+        made = await handler.replacement(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
         try:
             if made is not error:
                 raise made from error

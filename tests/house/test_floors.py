@@ -39,6 +39,9 @@ LEAF_PAIRS = {("events", "logging"), ("exceptions", "logging"), ("exceptions", "
 HOMES = {
     "starlette": ("integrations",),
     "fastapi": ("integrations",),
+    "httpx": ("integrations",),
+    "httpx2": ("integrations",),
+    "aiohttp": ("integrations",),
     "typer": ("cli",),
     "rich": ("cli",),
 }

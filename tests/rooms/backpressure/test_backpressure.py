@@ -491,7 +491,7 @@ async def test_stats_have_the_names_of_0_2():
     pressure = make(max_pending=8, high=4)
     await fill(pressure)
     assert pressure.get_stats() == {
-        "pending_count": 4, "max_pending": 8, "backpressure_active": True, "total_rejected": 0, "utilization": 0.5,
+        "pending_count": 4, "max_pending": 8, "backpressure_active": True, "total_rejected": 0, "utilization": 50.0,
     }  # fmt: skip
 
 

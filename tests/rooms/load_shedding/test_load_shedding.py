@@ -368,8 +368,8 @@ async def test_stats_have_the_names_of_0_2():
     shedder.queue_depth = 3
     await fill(shedder, 1)
     assert shedder.get_stats() == {
-        "active_requests": 1, "queue_depth": 3, "total_shed": 0, "load_level": "normal", "max_requests": 4,
-        "max_queue_depth": 500, "utilization": 0.25, "type": "basic",
+        "active_requests": 1, "queue_depth": 3, "total_shed": 0, "load_level": 0, "max_requests": 4,
+        "max_queue_depth": 500, "utilization": 25.0, "type": "basic",
     }  # fmt: skip
 
 

@@ -540,10 +540,10 @@ async def test_events_tell_of_each_retry_and_of_the_end(policy, upstream, finish
         await finish(one.execute(upstream(Boom("b"))))
     await asyncio.sleep(0)
     assert [(event.event_type.name, event.attempt, event.max_attempts, event.delay) for event in told] == [
-        ("RETRY_ATTEMPT", 1, 3, 1.0),
+        ("RETRY_ATTEMPT", 2, 3, 1.0),
         ("RETRY_SUCCESS", 2, 3, 0.0),
-        ("RETRY_ATTEMPT", 1, 3, 1.0),
-        ("RETRY_ATTEMPT", 2, 3, 2.0),
+        ("RETRY_ATTEMPT", 2, 3, 1.0),
+        ("RETRY_ATTEMPT", 3, 3, 2.0),
         ("RETRY_EXHAUSTED", 3, 3, 0.0),
     ]
     assert told[0].to_dict()["error"] == "Boom: a"
