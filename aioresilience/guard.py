@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -25,6 +24,8 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    reads_start: ClassVar[bool] = False
+    """Whether `settle` makes something of the instant at which the function started."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -82,7 +83,7 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.started += 1
+            counts.begun += 1
             if emitter.handlers or bus.handlers:
                 self.tell("admitted")
             try:
@@ -94,15 +95,13 @@ class Guard(Pattern[ConfigT]):
                 raise
             if judge_result is None:
                 outcome = SUCCESS
-                counts.succeeded += 1
+                counts.done += 1
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
             if holds and call.worker is not None:
                 self._keep(call.worker, ticket, outcome, call.started)
-            elif lasting and isinstance(result, Lasting):
-                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
-            else:
+            elif not (lasting and self._lasts(call, result, ticket, outcome)):
                 settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
@@ -115,6 +114,16 @@ class Guard(Pattern[ConfigT]):
         kept = self.outlive(ticket)
         worker.when_done(lambda: self.settle(kept, outcome, started))
 
+    def _lasts(self, call: Call, result: object, ticket: object, outcome: Outcome) -> bool:
+        """Keep the room of a call whose result is still open until that is closed; False for any other."""
+        exchange = call.caller.exchange
+        if exchange is None:
+            return False
+        kept, started = self.outlive(ticket), call.started
+        if not exchange.when_closed(result, lambda: self.settle(kept, outcome, started)):
+            self.settle(kept, outcome, started)
+        return True
+
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
         ticket = self.admit(caller)
@@ -126,7 +135,7 @@ class Guard(Pattern[ConfigT]):
 
     def admitted(self) -> None:
         """Count and tell that a call was let in."""
-        self.counts.started += 1
+        self.counts.begun += 1
         if self.listening():
             self.tell("admitted")
 

@@ -66,7 +66,7 @@ class Context:
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
     lasting: bool = False
-    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
+    """Whether what a call holds lasts until its result is closed, as a streamed response is long after."""
 
 
 ALONE: Final = Context()
@@ -266,14 +266,13 @@ RoomsPlan = Any
 class Recovering(Pattern[ConfigT]):
     """A pattern that acts where a call has failed: it calls again, or answers in the call's place.
 
-    A room gives `plan`, `begin` and `recover`, and `review` where it may object to a result.
+    A room gives `plan` and `recover`, `begin` where it notes starts, and `review` where it may object to a result.
     """
 
     @abstractmethod
     def plan(self, context: Context) -> RoomsPlan:
         """Return what a call keeps until its end, whatever is retuned meanwhile; only the room looks into it."""
 
-    @abstractmethod
     def begin(self, plan: RoomsPlan) -> None:
         """Note that a call starts."""
 
@@ -300,6 +299,7 @@ class Recovering(Pattern[ConfigT]):
         reads = self.reads_results(plan)
 
         async def recovered(call: Call) -> object:
+            counts.begun += 1
             self.begin(plan)
             call.started = error = None
             try:
@@ -313,7 +313,7 @@ class Recovering(Pattern[ConfigT]):
                     error = None  # this frame is in its traceback, and must not keep it alive
             if reads:
                 return await self.review(plan, call, result, inner)
-            counts.succeeded += 1
+            counts.done += 1
             return result
 
         return recovered

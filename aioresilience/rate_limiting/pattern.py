@@ -42,6 +42,7 @@ class RateLimit(Guard[RateLimiterConfig]):
     pattern_type = PatternType.RATE_LIMITER
     reasons = RateLimitReason
     error_type = RateLimitExceededError
+    _limit: Final[Limit]
     splits = True
 
     def __init__(
