@@ -104,7 +104,7 @@ _NAMES_OF = {
         "with_load_shedding",
     ),
     "logging": ("configure_logging", "disable_logging", "is_logging_enabled", "log_error", "set_error_handler"),
-    "policy": ("BUILTIN", "Policy"),
+    "policy": ("BUILTIN", "Partition", "Policy"),
     "rate_limiting": ("LocalRateLimiter", "RateLimiter"),
     "registry": ("Registry", "configure", "get_registry"),
     "retry": ("RetryMetrics", "RetryPolicies", "RetryPolicy", "RetryStrategy", "retry", "with_retry"),
@@ -229,6 +229,7 @@ if TYPE_CHECKING:
     )
     from aioresilience.policy import (
         BUILTIN as BUILTIN,
+        Partition as Partition,
         Policy as Policy,
     )
     from aioresilience.rate_limiting import (

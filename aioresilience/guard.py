@@ -24,6 +24,8 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    reads_start: ClassVar[bool] = False
+    """Whether `settle` makes something of the instant at which the function started."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -72,7 +74,8 @@ class Guard(Pattern[ConfigT]):
         admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter = self.entry(self.mode_in(context))
+        enter, holds = self.entry(self.mode_in(context)), self.holds
+        lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -80,7 +83,7 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.started += 1
+            counts.begun += 1
             if emitter.handlers or bus.handlers:
                 self.tell("admitted")
             try:
@@ -92,16 +95,34 @@ class Guard(Pattern[ConfigT]):
                 raise
             if judge_result is None:
                 outcome = SUCCESS
-                counts.succeeded += 1
+                counts.done += 1
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
-            settle(ticket, outcome, call.started)
+            if holds and call.worker is not None:
+                self._keep(call.worker, ticket, outcome, call.started)
+            elif not (lasting and self._lasts(call, result, ticket, outcome)):
+                settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
             return result
 
         return guarded
+
+    def _keep(self, worker: callables.Worker, ticket: object, outcome: Outcome, started: float | None) -> None:
+        """Settle at the end of a thread that still occupies the room."""
+        kept = self.outlive(ticket)
+        worker.when_done(lambda: self.settle(kept, outcome, started))
+
+    def _lasts(self, call: Call, result: object, ticket: object, outcome: Outcome) -> bool:
+        """Keep the room of a call whose result is still open until that is closed; False for any other."""
+        exchange = call.caller.exchange
+        if exchange is None:
+            return False
+        kept, started = self.outlive(ticket), call.started
+        if not exchange.when_closed(result, lambda: self.settle(kept, outcome, started)):
+            self.settle(kept, outcome, started)
+        return True
 
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
@@ -109,20 +130,27 @@ class Guard(Pattern[ConfigT]):
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
-            self.counts.started += 1
-            if self.listening():
-                self.tell("admitted")
+            self.admitted()
         return ticket
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def admitted(self) -> None:
+        """Count and tell that a call was let in."""
+        self.counts.begun += 1
+        if self.listening():
+            self.tell("admitted")
+
+    def give(
+        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
+    ) -> None:
+        """Settle what `take` admitted; a `result` is judged by its status."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
             return
-        self.counts.succeeded += 1
-        self.settle(ticket, SUCCESS, started)
+        outcome = judge.of_end(None, started, result)
+        self.counts.settle(outcome)
+        self.settle(ticket, outcome, started)
         if self.listening():
-            self.tell("succeeded")
+            self.tell(moment_of(outcome))
 
     def settle_error(self, ticket: object, error: BaseException, started: float | None, judge: Judge) -> IntEnum | None:
         """Settle a call that raised; room that a thread still occupies is kept until its end."""
@@ -130,8 +158,7 @@ class Guard(Pattern[ConfigT]):
         self.counts.settle(outcome)
         worker = callables.unfinished_worker(error) if self.holds else None
         if worker is not None:
-            kept = self.outlive(ticket)
-            worker.when_done(lambda: self.settle(kept, outcome, started))
+            self._keep(worker, ticket, outcome, started)
             reason = None
         else:
             reason = self.settle(ticket, outcome, started)

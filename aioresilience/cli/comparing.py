@@ -56,9 +56,10 @@ def compare(old: Sequence[str], new: Sequence[str], environment: str | None) -> 
         low = before if name is None else read(old, _if_known(old, name))
         high = after if name is None else read(new, _if_known(new, name))
         changes, around = differences(low, high), tuple(_around(low, high))
-        known = grouped.get((changes, around))
+        alike = (*map(str, changes), "", *around)
+        known = grouped.get(alike)
         told = (*known.environments, name) if known else (name,)
-        grouped[changes, around] = Difference(told, low, high, changes, around)
+        grouped[alike] = Difference(told, low, high, changes, around)
     return list(grouped.values())
 
 
@@ -83,6 +84,9 @@ def _lines(one: Difference) -> Iterator[str]:
     yield from one.around
     shown = None
     for change in one.changes:
+        if not change.policy:
+            yield _of_the_document(change)
+            continue
         if change.policy != shown:
             shown = change.policy
             yield strong(shown) + (f": {change.kind}" if not change.path else "")
@@ -91,6 +95,12 @@ def _lines(one: Difference) -> Iterator[str]:
             yield f"  {str(change).removeprefix(f'{change.policy}.')}"
         elif change.effect:
             yield f"  {change.effect}"
+
+
+def _of_the_document(change: Change) -> str:
+    """Write a change that concerns no policy; of a backend only that it changed may be told."""
+    same = str(change.old) == str(change.new)
+    return f"{change.path}: changed" if same else str(change)
 
 
 def _rows(one: Difference) -> Iterator[dict[str, object]]:
@@ -155,21 +165,8 @@ def _rate(spec: PolicySpec) -> str:
 
 def _around(old: Document, new: Document) -> Iterator[str]:
     """Yield what changes beside the policies."""
-    for name in type(new.settings).model_fields:
-        yield from _moved(f"settings.{name}", getattr(old.settings, name), getattr(new.settings, name))
-    yield from _moved("service", old.service, new.service)
-    for kind, low, high in (("backend", old.backends, new.backends), ("shared", _shared(old), _shared(new))):
-        yield from _members(kind, low, high)
+    yield from _members("shared", _shared(old), _shared(new))
     yield from _overrides(old, new)
-
-
-def _moved(name: str, before: object, after: object) -> Iterator[str]:
-    if before != after:
-        yield f"{name}: {_word(before)} → {_word(after)}"
-
-
-def _word(value: object) -> str:
-    return "none" if value in (None, ()) else ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _shared(document: Document) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, TextSource, load
-from aioresilience.config.variables import PREFIX
+from aioresilience.config.process import PREFIX
 from aioresilience.policy import BUILTIN
 
 STDIN: Final = "-"

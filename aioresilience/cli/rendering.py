@@ -9,13 +9,12 @@ from typing import Final
 from aioresilience.cli.console import say
 from aioresilience.cli.reading import FINE, read
 from aioresilience.cli.yaml_text import block
-from aioresilience.config.vocabulary import POLICY_MAPS, Vocabulary
+from aioresilience.config.vocabulary import POLICY_MAPS, TOP_LEVEL, Vocabulary
 from aioresilience.policy import BUILTIN
 
-ORDER: Final = (
-    "service", "metadata", "settings", "backends", "defaults", "templates", "shared", "policies", "environments",
-    "overrides",
-)  # fmt: skip
+LAST: Final = ("defaults", "templates", "shared", "policies", "environments", "overrides")
+OF_ONE_FILE: Final = ("version", "requires", "include", "end")
+ORDER: Final = (*(key for key in TOP_LEVEL if key not in (*LAST, *OF_ONE_FILE)), *LAST)
 """What a flat file may hold below its version, in the order in which it is read best."""
 _IN_URL: Final = re.compile(r"://[^/\s]*:[^@/\s$]+@")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -10,9 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from aioresilience import units
 from aioresilience.fields import Count, ExceptionTypes
 from aioresilience.modes import Mode
+from aioresilience.policy.partition import Partition
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
 """What names of policies, templates, shared blocks, backends and environments look like."""
+
+
+HOST_PATTERN: Final = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.*-]+)(:[0-9]+)?$"
+METHOD_PATTERN: Final = r"^[A-Z]+(-[A-Z]+)*$"
+_HOST, _METHOD, _URL_PATH = re.compile(HOST_PATTERN), re.compile(METHOD_PATTERN), re.compile(r"/[^?#*]*")
 
 
 class NotADate(ValueError):
@@ -67,6 +74,17 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False
 Paths = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_TEXTS)]
 
 
+Methods = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: _methods(value)),
+    Field(strict=False),
+    WithJsonSchema(
+        {"type": ["string", "array"], "pattern": METHOD_PATTERN, "items": {"type": "string", "pattern": METHOD_PATTERN}}
+    ),
+]
+"""One HTTP method or a list of them."""
+
+
 class About(Part):
     """What people should know of a policy; changes nothing."""
 
@@ -115,6 +133,9 @@ class PolicyFrame(Part):
         default="enforce",
         description="How the rejecting patterns act: enforce, observe (decide and report only), off, or a share.",
     )
+    partition: Partition | None = Field(
+        default=None, description="What the policy learns is kept apart for each host or key, in a bounded number."
+    )
     order: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
         default=None, description="Patterns from the outermost in; every pattern that the policy has must be named."
     )
@@ -138,8 +159,12 @@ class Backend(Part):
     """A store that limits are shared through."""
 
     type: Literal["redis"] = Field(description="What kind of server it is.")
-    url: str | SecretFile = Field(description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file.")
-    password: str | SecretFile | None = Field(default=None, description="Its password; best as a secret file.")
+    url: str | SecretFile = Field(
+        repr=False, description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file."
+    )
+    password: str | SecretFile | None = Field(
+        default=None, repr=False, description="Its password; best as a secret file."
+    )
     fleet_size: Count | None = Field(
         default=None, description="Processes that share the limits, for when the server is away; unset: as last seen."
     )
@@ -186,6 +211,39 @@ class FileFrame(Part):
     end: Literal[True] = Field(default=True, description="Optional last key: proves that the file is whole.")
 
 
+def _host(value: object) -> object:
+    if isinstance(value, str) and not _HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is not a host; write for example api.example.invalid, *.example.invalid or [::1]")
+    return value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and not _URL_PATH.fullmatch(value):
+        raise ValueError(f"{value!r} is not the beginning of a path; write for example /v1/")
+    return value
+
+
+def _methods(value: object) -> object:
+    methods = _listed(value)
+    for method in methods if isinstance(methods, list) else ():
+        if isinstance(method, str) and not _METHOD.fullmatch(method):
+            raise ValueError(f"{method!r} is not a method; write for example {method.strip().upper() or 'GET'}")
+    return methods
+
+
+class Route(Part):
+    """Which outgoing HTTP requests a policy is for; what is not said fits every request."""
+
+    host: Annotated[str, BeforeValidator(_host), WithJsonSchema({"type": "string", "pattern": HOST_PATTERN})] | None = (
+        Field(default=None, description="Host, with * for any characters; with :port where only that port is meant.")
+    )
+    method: Methods = Field(default=(), description="One method, such as GET, or a list of them.")
+    path: Annotated[str, BeforeValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/[^?#*]*$"})] | None = (
+        Field(default=None, description="Beginning of the path, up to a /.")
+    )
+    policy: Name = Field(description="The policy under which such requests are made.")
+
+
 class Frame(Part):
     """The document without the parts that hold pattern blocks."""
 
@@ -194,4 +252,7 @@ class Frame(Part):
     settings: Settings | None = Field(default=None, description="How the registry treats this document.")
     backends: dict[Name, Backend | None] | None = Field(
         default=None, description="Servers that limits are shared through, by name."
+    )
+    routes: Annotated[tuple[Route, ...], Field(strict=False)] | None = Field(
+        default=None, description="Which policy the HTTP clients use for a request; the first route that fits counts."
     )

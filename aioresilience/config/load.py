@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,16 +16,20 @@ from aioresilience.config.document import Backend, Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
+from aioresilience.config.lean import lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
+from aioresilience.config.routes import check_routes
+from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
-from aioresilience.config.spec import Document, OverrideSpec
+from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
 from aioresilience.config.tree import from_plain, nest
-from aioresilience.config.variables import PREFIX, Variables
+from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
 from aioresilience.pattern import AnyPattern
@@ -46,6 +51,7 @@ class _Setting:
     now: float
     patches: Mapping[str, Mapping[str, object]]
     breathe: Callable[[], None]
+    known: Mapping[str, PolicySpec] | None
 
 
 def load(
@@ -63,26 +69,32 @@ def load(
     read: ReadBytes | None = None,
     patches: Mapping[str, Mapping[str, object]] | None = None,
     strict: bool = False,
+    known: Mapping[str, PolicySpec] | None = None,
+    looked: Callable[[str], None] | None = None,
 ) -> Document:
     """Read a document; raises ConfigError with all findings, never anything else.
 
     Sources go from low to high; without any, environment variables define the policies. `now` is in seconds since the
     epoch, `patches` lie over everything else, `breathe` is called about every millisecond of work, and `read` may
     replace how files are read (OSError: unreadable). With `in_service=False`, absent packages, callables, variables
-    and secret files are notes; with `strict`, stale environment variables are errors.
+    and secret files are notes; with `strict`, stale environment variables are errors. With `known`, the policies in
+    effect, equal ones are taken over and no tree is kept, so that ten thousand policies cost the collector nothing.
+    `looked` is told every path that is looked for, found or not.
     """
     chosen = (sources,) if isinstance(sources, (FileSource, TextSource, MappingSource)) else tuple(sources)
     environ = {} if environ is None else environ
     setting = _Setting(
         Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
-        time.time() if now is None else now, patches or {}, _paced(breathe),
+        time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
     )  # fmt: skip
-    report = Report()
     with collector_paused():
-        return _Loading(setting, report).document(chosen, None if root is None else Path(root), max_bytes, read)
+        loading = _Loading(setting, Report())
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read, looked)
+        return loading.document(chosen, gathered)
 
 
-def _paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
+def paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
+    """Return a function that calls `breathe` once a millisecond has passed since the last time."""
     if breathe is None:
         return lambda: None
     last = time.perf_counter()
@@ -108,15 +120,27 @@ class _Loading:
             setting.environ, report, in_service=setting.in_service, breathe=setting.breathe
         )
 
-    def document(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
-    ) -> Document:
+    def document(self, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         """Run every step; what one step finds does not keep the next from finding more."""
-        gathered = self._gather(sources, root, max_bytes, read)
         if sources and not gathered.trees:
             raise self._error()
         layers = self._merged(gathered.trees, alone=not sources)
-        tree = self._interpolation.document(layers)
+        merged = self._filled(layers)
+        document = self._assembled(merged, sources, gathered)
+        if self._setting.known is None:
+            return replace(document, layers=layers)
+        if any(override.active for override in document.overrides):
+            return replace(document, later=partial(self._later, merged, sources, gathered))
+        return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
+
+    def _later(self, merged: Block, sources: Sequence[AnySource], gathered: Gathering, now: float) -> Document:
+        """Return the document as the same layers give it at another time."""
+        with collector_paused():
+            loading = _Loading(replace(self._setting, now=now), Report())
+            document = loading._assembled(merged, sources, gathered)
+        return replace(document, later=partial(self._later, merged, sources, gathered))
+
+    def _assembled(self, tree: Block, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         frame = frame_checker.part(Frame, _frame_of(tree)).value or Frame()
         settings = frame.settings or Settings()
@@ -134,37 +158,47 @@ class _Loading:
             everywhere=everywhere, refused=written.refused, breathe=self._setting.breathe,
         )  # fmt: skip
         shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
+        check_routes(tree, policies, self._report)
         if self._report.errors:
             raise self._error()
         subject = Subject(
-            tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
-            frozenset(map(_name_of, sources)), self._setting.now,
+            tree, policies, frame.routes or (), overrides, self._setting.vocabulary, tuple(gathered.suppressions),
+            frozenset(map(_name_of, sources)), self._setting.now, self._setting.breathe,
         )  # fmt: skip
-        return Document(
+        document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
-            metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
+            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (),
+            shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe),
+            findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
-            layers=layers, exception_names=names.pending,
+            exception_names=names.pending,
         )  # fmt: skip
+        checker.forget(self._setting.breathe)
+        return document
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return self._report.error()
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
-    def _gather(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
-    ) -> Gathering:
+    def gather(
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None,
+        looked: Callable[[str], None] | None = None,
+    ) -> Gathering:  # fmt: skip
+        """Read the sources and what they include."""
         checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         gathering = Gathering(
             self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
-            breathe=self._setting.breathe,
+            breathe=self._setting.breathe, looked=looked,
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
+        included = self._variables(alone=not sources).includes()
+        if included:
+            gathering.add_variable(included)
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
@@ -173,11 +207,19 @@ class _Loading:
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
-        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
-        variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
-        for patch in variables.patches(merged):
+        for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
         return merged
+
+    def _filled(self, layers: Block) -> Block:
+        """Fill in `${…}`."""
+        filled = self._interpolation.document(layers)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return filled
+
+    def _variables(self, *, alone: bool) -> Variables:
+        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        return Variables(self._setting.environ, self._report, alone=alone, stale=stale)
 
     def _laid(self, low: Block, high: Block) -> Block:
         expanded = self._shorthand.document(high)
@@ -202,10 +244,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -220,16 +262,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from aioresilience.config.places import NOWHERE, Block, Items, Place
 from aioresilience.config.reading import read_tree
 from aioresilience.config.release import fits
 from aioresilience.config.report import Report, either, shown
-from aioresilience.config.suppressions import Suppression, suppressions
+from aioresilience.config.suppressions import MAX_SUPPRESSIONS, Suppression, suppressions
 from aioresilience.config.tree import from_plain
 from aioresilience.config.vocabulary import TOP_LEVEL
 
@@ -69,7 +69,7 @@ class Gathering:
 
     def __init__(
         self, report: Report, checker: Checker, interpolation: Interpolation, *, root: Path | None, max_bytes: int,
-        read: ReadBytes | None, breathe: Callable[[], None],
+        read: ReadBytes | None, breathe: Callable[[], None], looked: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.trees: list[Block] = []
         self.files: dict[str, str] = {}
@@ -87,11 +87,16 @@ class Gathering:
         self._max_bytes = max_bytes
         self._read = read or (lambda path: _read(path, max_bytes))
         self._breathe = breathe
+        self._looked = looked or (lambda path: None)
         self._seen: set[str] = set()
 
     def add(self, source: AnySource) -> None:
         """Read one source."""
         self.whole &= self._add(source)
+
+    def add_variable(self, tree: Block) -> None:
+        """Read the document that a variable stands for; its includes start at the root."""
+        self._take(tree, Origin("", self._root, self._root), tree.value_place("version"))
 
     def _add(self, source: AnySource) -> bool:
         if isinstance(source, FileSource):
@@ -115,6 +120,7 @@ class Gathering:
 
     def _file(self, path: Path, origin: Origin, place: Place) -> bool:
         """Read a file, once; return whether it carries `end: true`."""
+        self._looked(str(path))
         real = os.path.realpath(path)
         if real in origin.trail:
             steps = " -> ".join(map(os.path.basename, (*origin.trail[origin.trail.index(real) :], real)))
@@ -146,10 +152,16 @@ class Gathering:
     def _text(self, text: str | bytes, origin: Origin) -> bool:
         reading = read_tree(text, origin.name, max_bytes=self._max_bytes, breathe=self._breathe)
         self._report.extend(reading.diagnostics)
-        self.suppressions.extend(suppressions(reading.source))
+        self._silence(suppressions(reading.source))
         if reading.root is None:
             return False
         return self._take(reading.root, origin, Place("file", origin.name, 1, 1, 1, source=reading.source))
+
+    def _silence(self, comments: Sequence[Suppression]) -> None:
+        self.suppressions.extend(comments[:MAX_SUPPRESSIONS])
+        if len(comments) > MAX_SUPPRESSIONS:
+            message = f"more than {MAX_SUPPRESSIONS} comments silence lint"
+            self._report.add("AR114", comments[-1].place, message, hint="mend what they silence")
 
     def _take(self, tree: Block, origin: Origin, place: Place) -> bool:
         """Check what concerns this file alone, read its includes, then put it above them."""
@@ -219,6 +231,7 @@ class Gathering:
             message = f"{shown(entry)} lies outside of the root folder"
             self._report.add("AR310", place, message, hint=hint, path="include")
         elif not os.path.isfile(real):
+            self._looked(str(path))
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"
             self._report.add("AR309", place, f"{shown(entry)} cannot be found", hint=hint, path="include")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Backend, Settings
+from aioresilience.config.document import About, Backend, Route, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
 from aioresilience.modes import Mode
 from aioresilience.pattern import PatternConfig
+from aioresilience.policy.partition import Partition
 
 Rules = tuple[Rule, Rule, Rule]
 """What `classify` lists as failure, throttle and neutral."""
@@ -29,10 +30,11 @@ class PolicySpec:
     idempotent: bool | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     """Pattern key to the name of the shared block that it uses."""
+    partition: Partition | None = None
     about: About | None = field(default=None, compare=False)
     classify: Classifier = field(default_factory=Classifier, compare=False, repr=False)
     tree: Block = field(default_factory=Block, compare=False, repr=False)
-    """The policy with all that it inherits; null where something inherited was removed."""
+    """The policy with all that it inherits; null where something inherited was removed. Empty in a registry."""
 
     def place(self, path: Path) -> Place:
         """Return where a value was said, such as `("retry", "max_attempts")`, with the chain of what it shadows."""
@@ -71,6 +73,8 @@ class Document:
     service: str | None
     metadata: Mapping[str, object]
     backends: Mapping[str, Backend]
+    routes: tuple[Route, ...]
+    """Which policy the HTTP clients use; the first that fits counts."""
     shared: Mapping[tuple[str, str], SharedSpec]
     """By the shared block's name and the pattern's key."""
     overrides: tuple[OverrideSpec, ...]
@@ -86,11 +90,14 @@ class Document:
     secrets: frozenset[str] = field(repr=False)
     """Strings that no text may show."""
     tree: Block = field(compare=False, repr=False)
-    """All layers in one, before inheritance, as written but for `${…}`."""
+    """All layers in one, before inheritance, as written but for `${…}`; empty in a registry."""
     layers: Block = field(default_factory=Block, compare=False, repr=False)
-    """All layers in one as they were written: `${…}` not filled in, overrides not laid."""
+    """All layers in one as they were written: `${…}` not filled in, overrides not laid; empty in a registry."""
     exception_names: tuple[ExceptionName, ...] = field(default=(), compare=False, repr=False)
     """The exceptions that are looked up when an error is first matched."""
+
+    later: Callable[[float], Document] | None = field(default=None, compare=False, repr=False)
+    """Gives the document at another time, in seconds since the epoch; only where an override is active."""
 
     @property
     def pending(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Substitute(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Substitute:
-        if ("value" in self.model_fields_set) == (self.call is not None):
+        if self.value is not None if self.call is not None else "value" not in self.model_fields_set:
             raise ValueError("expected either value or call")
         return self
 
@@ -86,7 +86,7 @@ class FallbackConfig(PatternConfig):
         default=None, description="Exceptions to stand in for; unset: every Exception, rejections included."
     )
     reraise_on_fallback_failure: bool = Field(
-        default=True, description="Raise FallbackFailedError when the fallback fails too; false: the first error."
+        default=True, description="Raise FallbackFailedError when the fallback fails too; false: return None."
     )
 
     _plain_values = field_validator("fallback", "value", mode="before")(_own_value)

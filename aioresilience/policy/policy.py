@@ -12,7 +12,7 @@ from aioresilience import callables
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
 from aioresilience.bulkhead import Bulkhead
-from aioresilience.calls import ANYONE, Caller
+from aioresilience.calls import ANYONE, Caller, Exchange
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
@@ -20,8 +20,9 @@ from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
-from aioresilience.policy.admission import Admission
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy.admission import Admission, Entrance
+from aioresilience.policy.partition import Divided, Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
 from aioresilience.retry import RetryPolicy
@@ -98,27 +99,49 @@ class Policy:
         classify: Classifier = EVERY_EXCEPTION,
         idempotent: bool | None = None,
         clock: Clock | None = None,
+        partition: Partition | None = None,
     ) -> None:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
-        self.set(patterns, Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent))
+        self.snapshot = Snapshot((), Context(), self.clock)
+        context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
+        self.set(patterns, context, partition=partition)
         with _living:
             _live.add(self)
             self.refresh()
 
-    def set(self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1) -> None:
+    def set(
+        self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1, partition: Partition | None = None
+    ) -> None:
         """Put other patterns under the name with one assignment; calls under way keep those they started with."""
         for pattern in patterns:
             if pattern.policy is None:
                 pattern.policy = self.name
-        self._settled = Snapshot(patterns, context, self.clock, generation)
+        settled = Snapshot(patterns, context, self.clock, generation)
+        self._settled = settled if partition is None else self._divided(settled, partition)
         self.refresh()
+
+    def _divided(self, own: Snapshot, partition: Partition) -> Divided:
+        before = getattr(self, "_settled", None)
+        known = before.partitions if isinstance(before, Divided) else None
+        if known is None or not known.fits(partition):
+            return Divided(own, Partitions(partition, own, self.clock))
+        known.adopt(partition, own)
+        return Divided(own, known)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put an earlier snapshot back."""
         self._settled = snapshot
+        if isinstance(snapshot, Divided):
+            snapshot.restore()
         self.refresh()
+
+    @property
+    def partitions(self) -> Partitions | None:
+        """What is kept apart for each host or key, None where nothing is."""
+        settled = self._settled
+        return settled.partitions if isinstance(settled, Divided) else None
 
     @property
     def settled(self) -> Snapshot:
@@ -127,8 +150,10 @@ class Policy:
 
     def refresh(self) -> None:
         """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
-        settled = self._settled
+        settled, before = self._settled, self.snapshot
+        settled.replaced = False
         self.snapshot = settled if not _bypasses else Snapshot((), settled.context, self.clock, settled.generation)
+        before.replaced = before is not self.snapshot
 
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
@@ -153,33 +178,52 @@ class Policy:
         """Call `func` under the policy; a plain function runs in a worker thread."""
         return await self.snapshot.run(callables.awaitable(func), args, kwargs, ANYONE)
 
-    def bind(self, *, key: str | None = None, priority: str = "normal", arrived: float | None = None) -> BoundPolicy:
+    def bind(
+        self,
+        *,
+        key: str | None = None,
+        priority: str = "normal",
+        arrived: float | None = None,
+        host: str | None = None,
+        exchange: Exchange | None = None,
+    ) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
 
-        `arrived` is in seconds of the monotonic clock.
+        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `exchange` what a client knows
+        of its request.
         """
-        return BoundPolicy(self, Caller(key, priority, arrived))
+        return BoundPolicy(self, Caller(key, priority, arrived, host, exchange))
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
-        return self._admission(ANYONE)
+        return self._admission(ANYONE, self.snapshot.block)
 
-    def _admission(self, caller: Caller) -> Admission:
-        snapshot = self.snapshot
-        skipped = [p.key for p in snapshot.patterns if isinstance(p, (Repeat, Replace))]
-        if skipped and not self.used_by_admit:
+    def serve(self, caller: Caller = ANYONE) -> Admission:
+        """Enter the policy's guards and bounds around a request that comes in; `leave` it with what was answered.
+
+        A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
+        fallback: an answer that is on its way can be neither repeated nor replaced.
+        """
+        return self._admission(caller, self.snapshot.answers)
+
+    def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
+        if entrance.skipped or not self.used_by_admit:
+            self._note_skipped(entrance)
+        return Admission(entrance, caller)
+
+    def _note_skipped(self, entrance: Entrance) -> None:
+        if entrance.skipped and not self.used_by_admit:
             raise TypeError(
-                f"policy {self.name!r} has {' and '.join(skipped)}, which admit() cannot apply to a block: "
-                f"use 'await policy.call(func, ...)' or decorate the function"
+                f"policy {self.name!r} has {' and '.join(p.key for p in entrance.skipped)}, which cannot be applied to "
+                f"a block or to a request that comes in: use 'await policy.call(func, ...)' or decorate the function"
             )
-        for pattern in snapshot.patterns if skipped else ():
+        for pattern in entrance.skipped:
             self._tell_skipped(pattern)
-        self.used_by_admit |= bool(snapshot.patterns)
-        return Admission(snapshot, caller, self.clock)
+        self.used_by_admit |= bool(self.snapshot.patterns)
 
     @staticmethod
     def _tell_skipped(pattern: AnyPattern) -> None:
-        if isinstance(pattern, (Repeat, Replace)) and pattern.listening():
+        if pattern.listening():
             event = DecisionEvent(
                 pattern.pattern_type, EventType.PATTERN_SKIPPED, pattern.name, policy=pattern.policy, action="skipped"
             )
@@ -189,8 +233,9 @@ class Policy:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
         settled = self._settled
-        if settled.wrap is not None:
-            made = settled.wrap(func, self, settled, ANYONE)
+        wrap = settled.wrap
+        if wrap is not None:
+            made = wrap(func, self, settled, ANYONE)
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)
@@ -201,13 +246,13 @@ class Policy:
 
     def status(self) -> dict[str, object]:
         """Return name, mode, generation and the live state of every pattern, fit for JSON."""
-        mode = self.mode
+        mode, partitions = self.mode, self.partitions
         return {
             "name": self.name,
             "mode": mode if isinstance(mode, str) else {"enforce": mode.enforce},
             "generation": self.generation,
             "patterns": {pattern.key: pattern.status() for pattern in self.patterns},
-        }
+        } | ({} if partitions is None else {"partitions": partitions.status()})
 
     def __repr__(self) -> str:
         return f"<Policy {self.name!r}: {' → '.join(p.key for p in self.patterns) or 'no patterns'}>"
@@ -230,9 +275,16 @@ class BoundPolicy:
         """Call `func` under the policy for this caller."""
         return await self.policy.snapshot.run(callables.awaitable(func), args, kwargs, self.caller)
 
+    async def open(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call an async function for this caller; what the call holds lasts until its result is closed.
+
+        The caller's `exchange` says when that is; without one it is at the end of the call.
+        """
+        return await self.policy.snapshot.run_lasting(func, args, kwargs, self.caller)  # type: ignore[return-value]
+
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block for this caller.
 
         Raises TypeError where the policy has retry or fallback, which cannot run a block again or in its place.
         """
-        return self.policy._admission(self.caller)
+        return self.policy._admission(self.caller, self.policy.snapshot.block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Rebuilt:
         for pattern, config in self.retuned:
             if pattern.config != config:
                 pattern.retune(config)
-        self.policy.set(self.patterns, context_of(self.spec), generation)
+        self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
 class Builder:
@@ -45,6 +46,7 @@ class Builder:
     def __init__(self, patterns: tuple[type[AnyPattern], ...], clock: Clock) -> None:
         self._kinds = {kind.key: kind for kind in patterns}
         self._clock = clock
+        self._sharing = threading.Lock()
         self.shared: Shared = {}
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
@@ -72,12 +74,19 @@ class Builder:
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:
             return self._kinds[key](name=policy, config=config, clock=self._clock)
-        place = (key, shared[key])
-        pattern = self.shared.get(place)
+        with self._sharing:
+            return self._one_for_all(key, shared[key], config)
+
+    def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
+        pattern = self.shared.get((key, name))
         if pattern is None:
-            pattern = self.shared[place] = self._kinds[key](name=shared[key], config=config, clock=self._clock)
-            pattern.policy = f"shared:{shared[key]}"
+            pattern = self.shared[key, name] = self._kinds[key](name=name, config=config, clock=self._clock)
+            pattern.policy = f"shared:{name}"
         return pattern
+
+    def renew_lock(self) -> None:
+        """Take a lock that nobody holds, in a forked child."""
+        self._sharing = threading.Lock()
 
 
 def without_mode(config: PatternConfig) -> PatternConfig:

@@ -169,11 +169,9 @@ def test_the_github_action_checks(write, inputs, code, shown):
     write("policies: {a: {retyr: 3}}", "bad.yaml")
     write("policies: {payments: {timeout: 2}}", "bare.yaml")
     Path("src").mkdir()
-    given = {
-        name: one.get("default", "")
-        for name, one in yaml.safe_load((ROOT / "action.yml").read_text())["inputs"].items()
-    }
-    step = action_step()
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    given = {name: one["default"] for name, one in action["inputs"].items()}
+    step = action["runs"]["steps"][-1]
     environ = {
         name: {**given, **inputs}[expression.removeprefix("${{ inputs.").removesuffix(" }}")]
         for name, expression in step["env"].items()

@@ -67,7 +67,7 @@ def test_policies_come_and_go(diff):
     [
         ("settings: {}", "settings: {on_removed: reject}", "settings.on_removed: keep → reject"),
         ("service: a", "service: b", "service: a → b"),
-        ("backends: {m: {type: redis, url: a}}", "backends: {m: {type: redis, url: b}}", "backend m: changed"),
+        ("backends: {m: {type: redis, url: a}}", "backends: {m: {type: redis, url: b}}", "backends.m: changed"),
         ("shared: {}", "shared: {p: {bulkhead: 3}}", "shared p.bulkhead: added"),
     ],
 )
@@ -114,9 +114,9 @@ def test_trouble_exits_2(diff, run, write):
 
 def test_machines_read_json(diff):
     rows = json.loads(diff(OLD, "policies: {a: {timeout: 3s}}\nservice: b", "--format", "json"))
-    assert rows[0] == {
+    assert (rows[0]["path"], rows[0]["old"], rows[0]["new"]) == ("service", None, "b")
+    assert rows[1] == {
         "environments": [None], "policy": "a", "kind": "changed", "path": "timeout.timeout", "old": "2s", "new": "3s",
         "effect": "from the next call on",
     }  # fmt: skip
-    assert rows[1]["text"] == "service: none → b"
     assert json.loads(diff(OLD, OLD, "--format", "json", code=0)) == []

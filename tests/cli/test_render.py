@@ -26,7 +26,7 @@ def loaded(source, environment=None, environ=ENVIRON):
 def same(one, other) -> None:
     """Both take effect alike."""
     assert other.policies == one.policies
-    for name in ("default", "settings", "service", "metadata", "backends", "shared"):
+    for name in ("default", "settings", "service", "metadata", "backends", "routes", "shared"):
         assert getattr(other, name) == getattr(one, name)
     assert [(o.policy, o.expires, o.active) for o in other.overrides] == [
         (o.policy, o.expires, o.active) for o in one.overrides

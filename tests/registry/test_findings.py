@@ -104,7 +104,7 @@ async def test_a_pattern_that_refuses_its_config_changes_nothing_anywhere():
     assert result.outcome == "rejected"
     assert "not nine" in result.message
     assert (registry.generation, a.timeout.timeout, b.bulkhead.max_concurrent) == (1, 1.0, 2)
-    assert registry.status()["last_reload_successful"] is False
+    assert registry.status()["reloads"]["rejected"] == 1
     assert registry.apply(TWO.replace("bulkhead: 2", "bulkhead: 3")).outcome == "applied"
 
 

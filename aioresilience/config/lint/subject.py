@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from aioresilience.config.diagnostics import Diagnostic, diagnose
+from aioresilience.config.document import Route
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.spec import OverrideSpec, PolicySpec
 from aioresilience.config.suppressions import Suppression
@@ -23,11 +24,13 @@ class Subject:
 
     tree: Block
     policies: Mapping[str, PolicySpec]
+    routes: tuple[Route, ...]
     overrides: tuple[OverrideSpec, ...]
     vocabulary: Vocabulary
     suppressions: tuple[Suppression, ...]
     roots: frozenset[str]
     now: float
+    breathe: Callable[[], None] = lambda: None
 
     def policy_place(self, spec: PolicySpec) -> Place:
         """Return where the name of a policy stands."""
