@@ -1,0 +1,104 @@
+"""What goes to a server and comes back: the checks of one tick of one loop, a bundle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from aioresilience.backends.client import Value
+from aioresilience.backends.scripts import ANSWERS, Script
+
+MICRO: Final = 1e6
+
+
+class Place(NamedTuple):
+    """One limit of one key: which script counts it, where, and under which rate (seconds)."""
+
+    script: Script
+    key: bytes
+    permits: int
+    period: float
+    burst: int
+
+
+class Answer(NamedTuple):
+    """What the server said to one check; `charge` is what a permit is given back by."""
+
+    granted: bool
+    retry_after: float
+    remaining: int
+    charge: float
+
+
+Row = Sequence[bytes | int]
+"""Granted, leased, the last charge, microseconds until the next permit, permits left."""
+Leased = Callable[[Place, int, float], None]
+"""Takes so many permits, the last of which has that charge."""
+
+
+class Check:
+    """All that one tick asks of one place, or gives back to it."""
+
+    __slots__ = ("ahead", "back", "bundle", "charge", "futures", "leased", "parts", "place", "slot")
+
+    def __init__(self, place: Place, *, back: int = 0, charge: float = 0.0) -> None:
+        self.place = place
+        self.futures: list[asyncio.Future[Answer | None]] = []
+        self.ahead = 0
+        self.parts = 1
+        self.leased: Leased | None = None
+        self.back = back
+        self.charge = charge
+        self.slot = 0
+        self.bundle: Bundle | None = None
+
+    def values(self) -> Iterator[Value]:
+        """Return what the script takes for this key."""
+        _, _, permits, period, burst = self.place
+        yield from (permits, repr(period * MICRO), burst, len(self.futures), self.ahead, self.parts, self.back)
+        yield f"{self.charge:.0f}" if self.place.script.name == "sliding_window" else repr(self.charge)
+
+    def answer(self, row: Row) -> tuple[int, float]:
+        """Tell those who asked, on their own loop; return the permits that nobody is left to use, and their charge."""
+        granted, leased, last, delay, remaining = int(row[0]), int(row[1]), float(row[2]), int(row[3]), int(row[4])
+        step = self.place.period * MICRO / self.place.permits if self.place.script.name == "gcra" else 0.0
+        first, taken = last - (granted + leased - 1) * step, 0
+        for future in self.futures:
+            if future.done():  # cancelled meanwhile
+                continue
+            if taken < granted:
+                future.set_result(Answer(True, 0.0, remaining, first + taken * step))
+                taken += 1
+            else:
+                future.set_result(Answer(False, delay / MICRO, remaining, 0.0))
+        spare = granted - taken + leased
+        if spare and self.leased is not None:
+            self.leased(self.place, spare, last)
+            spare = 0
+        return spare, last
+
+    def unanswered(self) -> None:
+        """Tell those who asked that no answer will come, on their own loop."""
+        for future in self.futures:
+            if not future.done():
+                future.set_result(None)
+
+
+class Bundle:
+    """The checks of one tick of one loop; `loop` is None for permits given back, of which nobody hears again."""
+
+    __slots__ = ("checks", "left", "loop", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, checks: Sequence[Check]) -> None:
+        self.loop = loop
+        self.checks = checks
+        self.left = len(checks)
+        self.timer: asyncio.TimerHandle | None = None
+        for check in checks:
+            check.bundle = self
+
+
+def rows(answer: Sequence[bytes | int]) -> Iterator[Row]:
+    """Cut a script's answer into what belongs to each key."""
+    return (answer[start : start + ANSWERS] for start in range(0, len(answer), ANSWERS))
