@@ -42,6 +42,14 @@ class Guard(Pattern[ConfigT]):
         """Return the pattern's own mode, else the policy's."""
         return context.modes.get(self.key) or self.config.mode or context.mode
 
+    def admitting(self, mode: Mode) -> Callable[[Caller], object | None]:
+        """Return what is asked first in that mode; by default it is `admit` in every one."""
+        return self.admit
+
+    def was_delayed(self, ticket: object) -> bool:
+        """Tell whether the call waited for its ticket, rather than for the decision."""
+        return True
+
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
         return ticket
@@ -69,10 +77,10 @@ class Guard(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Admit, call, settle: the one path through every guard."""
-        admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
+        settle, counts, emitter, mode = self.settle, self.counts, self.events, self.mode_in(context)
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter = self.entry(self.mode_in(context))
+        admit, enter = self.admitting(mode), self.entry(mode)
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
@@ -105,7 +113,7 @@ class Guard(Pattern[ConfigT]):
 
     async def take(self, caller: Caller, mode: Mode = "enforce") -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
-        ticket = self.admit(caller)
+        ticket = self.admitting(mode)(caller)
         if ticket is None:
             ticket = await self.entry(mode)(caller)
         if ticket is not None:
@@ -164,16 +172,18 @@ class Guard(Pattern[ConfigT]):
         except RejectionError as error:
             await self._rejected(error, self.clock.monotonic() - before)
             raise
-        self.counts.delayed += 1
-        if self.listening():
-            self.decided("delayed", waited=self.clock.monotonic() - before)
+        if self.was_delayed(ticket):
+            self.counts.delayed += 1
+            if self.listening():
+                self.decided("delayed", waited=self.clock.monotonic() - before)
         return ticket
 
-    async def observe(self, caller: Caller) -> None:
+    async def observe(self, caller: Caller) -> object | None:
         """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
         self.counts.observed += 1
         if self.listening():
             self.decided("would_reject", self.refusal(caller))
+        return None
 
     async def _rejected(self, error: RejectionError, waited: float) -> None:
         reason = error.reason

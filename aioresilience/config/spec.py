@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Backend, Settings
+from aioresilience.config.document import About, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
@@ -70,7 +71,7 @@ class Document:
     settings: Settings
     service: str | None
     metadata: Mapping[str, object]
-    backends: Mapping[str, Backend]
+    backends: Mapping[str, BackendConfig]
     shared: Mapping[tuple[str, str], SharedSpec]
     """By the shared block's name and the pattern's key."""
     overrides: tuple[OverrideSpec, ...]

@@ -104,9 +104,9 @@ def _values(pattern: AnyPattern, context: Context) -> dict[str, object]:
     """Return what the pattern's text refers to: all that its layer would capture."""
     values: dict[str, object] = {"counts": pattern.counts, "events": pattern.events}
     if isinstance(pattern, Guard):
-        judge = pattern.judge(context)
+        judge, mode = pattern.judge(context), pattern.mode_in(context)
         return values | {
-            "admit": pattern.admit, "settle": pattern.settle, "enter": pattern.entry(pattern.mode_in(context)),
+            "admit": pattern.admitting(mode), "settle": pattern.settle, "enter": pattern.entry(mode),
             "judge": judge, "of_result": judge.classify.of_result, "fail": pattern.settle_error,
             "tell": pattern.tell, "report": pattern.report_failure,
         }  # fmt: skip

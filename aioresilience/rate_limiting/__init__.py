@@ -2,10 +2,12 @@
 
 from aioresilience.exceptions import RateLimitExceededError, RateLimitReason
 from aioresilience.rate_limiting.config import RateLimitConfig, RateLimiterConfig
+from aioresilience.rate_limiting.fleet import FleetRateLimit
 from aioresilience.rate_limiting.local import LocalRateLimiter, RateLimiter
 from aioresilience.rate_limiting.pattern import MissingKeyError, RateLimit
 
 __all__ = [
+    "FleetRateLimit",
     "LocalRateLimiter",
     "MissingKeyError",
     "RateLimit",

@@ -11,7 +11,6 @@ from aioresilience.clock import Clock
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, diagnose, load
 from aioresilience.config.encoding import MAX_BYTES
 from aioresilience.pattern import AnyPattern
-from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry.sources import read_settled
 
 PREFIX = "AIORESILIENCE_"
@@ -32,7 +31,7 @@ class Loader:
     def document(self, sources: Sequence[AnySource] | None = None) -> Document:
         """Read, merge and validate; ConfigError with everything that is wrong."""
         root = self.environ.get(PREFIX + "ROOT")
-        document = load(
+        return load(
             self.sources if sources is None else sources,
             patterns=self.patterns,
             environ=self.environ,
@@ -46,8 +45,6 @@ class Loader:
             strict=self.environ.get(PREFIX + "STRICT", "").lower() in ("1", "true"),
             max_bytes=self._max_bytes(),
         )
-        _refuse_backends(document)
-        return document
 
     def _max_bytes(self) -> int:
         given = self.environ.get(PREFIX + "MAX_BYTES")
@@ -61,18 +58,6 @@ class Loader:
         """Return the sources named by AIORESILIENCE_FALLBACK_CONFIG, None where it is unset."""
         path = self.environ.get(PREFIX + "FALLBACK_CONFIG")
         return None if not path else [FileSource(Path(path))]
-
-
-def _refuse_backends(document: Document) -> None:
-    """Refuse limits that ask for a server: counting them in each process alone would be another limit."""
-    found = [
-        diagnose("AR322", spec.place(("rate_limiter", "backend")), "limits on a backend are not available yet")
-        for spec in document.policies.values()
-        for _, config in spec.patterns
-        if isinstance(config, RateLimiterConfig) and config.backend is not None
-    ]
-    if found:
-        raise ConfigError(found)
 
 
 def _breathe() -> None:
