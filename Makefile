@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEV := $(VENV)/.dev-installed
 CLI := $(VENV)/.cli-installed
+EDITORS := $(VENV)/.editors-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench schema docs
@@ -15,10 +16,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
 		sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
-demo: $(if $(wildcard $(DEV)),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 20 seconds
-	$(BIN)/python -m aioresilience demo
+demo: $(if $(or $(SERVE),$(wildcard $(DEV))),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 20 seconds; SERVE=1 leaves it running
+	$(BIN)/python -m $(if $(SERVE),aioresilience.cli.demo.serving,aioresilience demo)
 
-test: $(DEV) ## all tests, with branch coverage; PYTEST_ARGS for more
+test: $(DEV) $(EDITORS) ## all tests, with branch coverage; PYTEST_ARGS for more
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(DEV) ## ruff and mypy --strict
@@ -39,6 +40,13 @@ docs: $(DEV) ## run every block of README and docs, and every example
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt hatchling
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	@touch $@
+
+# The language server of the editors, for their tests: npm and its Node come in a wheel, so that Python is enough.
+$(EDITORS): tests/editors/package-lock.json | $(DEV)
+	@mkdir -p $(VENV)/editors
+	cp tests/editors/package.json tests/editors/package-lock.json $(VENV)/editors
+	$(BIN)/npm ci --prefix $(VENV)/editors --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(CLI): pyproject.toml constraints.txt | $(BIN)/python

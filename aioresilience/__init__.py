@@ -104,8 +104,8 @@ _NAMES_OF = {
         "with_load_shedding",
     ),
     "logging": ("configure_logging", "disable_logging", "is_logging_enabled", "log_error", "set_error_handler"),
-    "policy": ("BUILTIN", "Policy"),
-    "rate_limiting": ("LocalRateLimiter", "RateLimiter"),
+    "policy": ("BUILTIN", "Partition", "Policy"),
+    "rate_limiting": ("LocalRateLimiter", "RateLimiter", "RedisRateLimiter"),
     "registry": ("Registry", "configure", "get_registry"),
     "retry": ("RetryMetrics", "RetryPolicies", "RetryPolicy", "RetryStrategy", "retry", "with_retry"),
     "scope": ("current_deadline", "detached_deadline"),
@@ -229,11 +229,13 @@ if TYPE_CHECKING:
     )
     from aioresilience.policy import (
         BUILTIN as BUILTIN,
+        Partition as Partition,
         Policy as Policy,
     )
     from aioresilience.rate_limiting import (
         LocalRateLimiter as LocalRateLimiter,
         RateLimiter as RateLimiter,
+        RedisRateLimiter as RedisRateLimiter,
     )
     from aioresilience.registry import (
         Registry as Registry,

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
 
-from aioresilience.calls import Call, Handler
+from aioresilience import callables
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import EventType, TimeoutEvent
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.failures import NEUTRAL, SUCCESS, Judge
-from aioresilience.modes import enforcer
+from aioresilience.modes import Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
 from aioresilience.scope import Scope, Timeline
 
@@ -70,7 +71,7 @@ class Bound(Pattern[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
         config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        enforced, open_scope = enforcer(self.mode_in(context)), self.opener()
+        enforced, open_scope = self.enforcing(self.mode_in(context)), self.opener()
 
         async def bounded(call: Call) -> object:
             self.counts.started += 1
@@ -78,12 +79,14 @@ class Bound(Pattern[ConfigT]):
             if not enforced(call.caller):
                 return await self.watch(inner, call, limit)
             if limit <= 0:
-                return await self.refuse(config, limit)
+                return await self.refuse(config, limit, call.trace)
             scope = open_scope(limit)
             try:
                 result = await inner(call)
             except BaseException as error:
-                return await self.failed(scope, limit, error, call.started, config, judge)
+                answer = await self.failed(scope, limit, error, call.started, config, judge, call.trace)
+                call.worker = callables.unfinished_worker(error)
+                return answer
             scope.leave(None)
             self.counts.succeeded += 1
             self.ended(limit, self.clock.monotonic() - scope.when + limit)
@@ -92,15 +95,15 @@ class Bound(Pattern[ConfigT]):
         return bounded
 
     async def failed(
-        self, scope: Scope, limit: float, error: BaseException, started: float | None, config: ConfigT, judge: Judge
-    ) -> object:
+        self, scope: Scope, limit: float, error: BaseException, started: float | None, config: ConfigT, judge: Judge,
+        trace: Trace | None,
+    ) -> object:  # fmt: skip
         """Leave the scope of a call that raised: raise its error, or what became of a call that the scope cut."""
         try:
             if not scope.leave(error):
                 self.counts.settle(judge.of_error(error, started))
                 raise error
-            timed_out = self.cut(scope, limit)
-            timed_out.neutral = judge.of_cut(scope, started) is NEUTRAL
+            timed_out = self.cut(scope, limit, judge.of_cut(scope, started) is NEUTRAL, trace)
             timed_out.__cause__ = error  # a thread that runs on is found by it
             try:
                 await self.report(timed_out)
@@ -110,11 +113,9 @@ class Bound(Pattern[ConfigT]):
         finally:
             del error  # this frame is in its traceback, and must not keep it alive
 
-    async def refuse(self, config: ConfigT, limit: float) -> object:
+    async def refuse(self, config: ConfigT, limit: float, trace: Trace | None) -> object:
         """Cut a call before it starts: its time was over before."""
-        self.counts.neutral += 1
-        timed_out = self.overrun(limit, 0.0)
-        timed_out.policy, timed_out.neutral = self.policy, True
+        timed_out = self.late(limit, trace)
         await self.report(timed_out)
         return self.answer(config, timed_out, None)
 
@@ -123,29 +124,39 @@ class Bound(Pattern[ConfigT]):
         if isinstance(timed_out.reason, IntEnum):
             await self.hand_over(timed_out.reason, timed_out, str(timed_out), **timed_out.metadata)
 
-    def cut(self, scope: Scope, limit: float) -> OperationTimeoutError:
+    def late(self, limit: float, trace: Trace | None) -> OperationTimeoutError:
+        """Count a call whose time was over before it started, and build its error."""
+        self.counts.neutral += 1
+        return self._overrun(limit, 0.0, True, trace)
+
+    def cut(self, scope: Scope, limit: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
         """Count a call that its scope cut, and build its error."""
         self.counts.failed += 1
-        error = self.overrun(limit, self.clock.monotonic() - scope.when + limit)
-        error.policy = self.policy
+        return self._overrun(limit, self.clock.monotonic() - scope.when + limit, neutral, trace)
+
+    def _overrun(self, limit: float, elapsed: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
+        error = self.overrun(limit, elapsed)
+        error.policy, error.neutral, error.waited = self.policy, neutral, elapsed
+        if trace:
+            error.earlier = tuple(trace)
+        self.decided(error)
         return error
 
-    def enter(self, judge: Judge, started: Callable[[], float | None]) -> Exit:
+    def enter(
+        self, caller: Caller, mode: Mode, judge: Judge, started: Callable[[], float | None], trace: Trace
+    ) -> Exit:
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.config)
         self.counts.started += 1
+        if not self.enforcing(mode)(caller):
+            return self._watched(limit, trace)
         if limit <= 0:
-            self.counts.neutral += 1
-            late = self.overrun(limit, 0.0)
-            late.policy, late.neutral = self.policy, True
-            raise late
+            raise self.late(limit, trace)
         scope = self.opener()(limit)
 
         def leave(error: BaseException | None) -> BaseException | None:
             if scope.leave(error):
-                timed_out = self.cut(scope, limit)
-                timed_out.neutral = judge.of_cut(scope, started()) is NEUTRAL
-                return timed_out
+                return self.cut(scope, limit, judge.of_cut(scope, started()) is NEUTRAL, trace)
             self.counts.settle(SUCCESS if error is None else judge.of_error(error, started()))
             return error
 
@@ -153,17 +164,24 @@ class Bound(Pattern[ConfigT]):
 
     async def watch(self, inner: Handler, call: Call, limit: float) -> object:
         """Let a call run as long as it takes; report when enforcing would have cut it."""
-        begun = self.clock.monotonic()
+        leave = self._watched(limit, call.noted())
         try:
             result = await inner(call)
-        except BaseException:
-            self.counts.neutral += 1
+        except BaseException as error:
+            leave(error)
             raise
-        finally:
+        leave(None)
+        return result
+
+    def _watched(self, limit: float, trace: Trace) -> Exit:
+        begun = self.clock.monotonic()
+
+        def leave(error: BaseException | None) -> BaseException | None:
             elapsed = self.clock.monotonic() - begun
             if elapsed > limit:
                 self.counts.observed += 1
-                if self.listening():
-                    self.decided("would_cut", waited=elapsed)
-        self.counts.succeeded += 1
-        return result
+                self.decide(trace, "would_cut", waited=elapsed)
+            self.counts.settle(SUCCESS if error is None else NEUTRAL)
+            return error
+
+        return leave

@@ -4,27 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
+from aioresilience.callables import Worker
 from aioresilience.clock import Clock
+from aioresilience.events import Decision
+
+
+class Resend(Protocol):
+    """What a client knows of the request that a call sends, for the retry."""
+
+    @property
+    def idempotent(self) -> bool | None:
+        """Whether the call may run twice; None leaves it to the policy."""
+
+    def possible(self) -> bool:
+        """Tell whether there is still something to send: a streamed body is gone once it was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the key of keyed limits, the priority for shedding, when the request arrived (monotonic seconds)."""
+    """Who calls: the key of keyed limits, the priority for shedding, when the request arrived (monotonic seconds).
+
+    `host` is whom the call goes to, for policies that are partitioned by it.
+    """
 
     key: str | None = None
     priority: str = "normal"
     arrived: float | None = None
+    host: str | None = None
+    resend: Resend | None = None
 
 
 ANYONE: Final = Caller()
 
+Trace = list[Decision]
+"""What was decided about one call so far; made when there is something to note."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A result that still uses what it was asked from, such as a response whose body is not read yet."""
+
+    def when_closed(self, callback: Callable[[], object]) -> None:
+        """Call back once it is closed, at once where it is already; callbacks must not raise."""
+
 
 class Call:
-    """One call on its way through the layers; `started` is when the function began in the present attempt."""
+    """One call on its way through the layers; `started` is when the function began in the present attempt.
 
-    __slots__ = ("args", "caller", "func", "kwargs", "started")
+    `trace` is None until a pattern delays, refuses or repeats the call; `worker` is the thread that outlives a timeout
+    which answered None.
+    """
+
+    __slots__ = ("args", "caller", "func", "kwargs", "started", "trace", "worker")
 
     def __init__(
         self,
@@ -38,6 +71,15 @@ class Call:
         self.kwargs = kwargs
         self.caller = caller
         self.started: float | None = None
+        self.trace: Trace | None = None
+        self.worker: Worker | None = None
+
+    def noted(self) -> Trace:
+        """Return the trace, made if need be."""
+        trace = self.trace
+        if trace is None:
+            trace = self.trace = []
+        return trace
 
 
 Handler = Callable[[Call], Awaitable[object]]

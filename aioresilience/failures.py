@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -127,7 +128,8 @@ class Rule:
 class Classifier:
     """The `classify` of a policy: neutral wins, then throttle, then failure.
 
-    With failure exceptions listed, unlisted ones are neutral; without, every Exception is a failure.
+    With failure exceptions listed, unlisted ones are neutral; without, every Exception is a failure, except that of a
+    function which could not take its arguments and so never began.
     """
 
     __slots__ = ("_failure", "_neutral", "_throttle", "_statuses", "reads_results", "rules")
@@ -153,8 +155,10 @@ class Classifier:
             return NEUTRAL
         if by_status is THROTTLE or _matches(self._throttle, error):
             return THROTTLE
-        if by_status is FAILURE or self._failure is None:
+        if by_status is FAILURE:
             return FAILURE
+        if self._failure is None:
+            return NEUTRAL if is_misfit(error) else FAILURE
         return FAILURE if self._failure.matches(error) else NEUTRAL
 
     @property
@@ -162,6 +166,22 @@ class Classifier:
         """The exception paths that are not resolved yet."""
         matchers = (self._failure, self._throttle, self._neutral)
         return tuple(path for matcher in matchers if matcher is not None for path in matcher.pending)
+
+
+_HOME = os.path.dirname(__file__)
+
+
+def is_misfit(error: BaseException) -> bool:
+    """Tell whether this is the TypeError of a call whose arguments the function cannot take.
+
+    Such an error has no frame but ours: the function never began.
+    """
+    if not isinstance(error, TypeError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith((_HOME, "<policy "))
 
 
 def _matches(matcher: Matcher | None, error: BaseException) -> bool:

@@ -56,7 +56,9 @@ PositiveSeconds = Annotated[
 ]
 """A duration above zero."""
 
-Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJsonSchema(PERCENTAGE_SCHEMA)]
+Fraction = Annotated[
+    float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJsonSchema(PERCENTAGE_SCHEMA | {"maximum": 1})
+]
 """A share from 0 to 1, or a string such as `"50%"`."""
 
 Share = Annotated[float, BeforeValidator(_fraction), Field(ge=0), WithJsonSchema(PERCENTAGE_SCHEMA)]

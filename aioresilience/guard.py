@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler
+from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
-from aioresilience.modes import Gradual, Mode, enforcer
+from aioresilience.modes import Gradual, Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
 
 
@@ -80,12 +81,13 @@ class Guard(Pattern[ConfigT]):
         settle, counts, emitter, mode = self.settle, self.counts, self.events, self.mode_in(context)
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        admit, enter = self.admitting(mode), self.entry(mode)
+        admit, enter, holds = self.admitting(mode), self.entry(mode), self.holds
+        lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
             ticket = admit(call.caller)
             if ticket is None:
-                ticket = await enter(call.caller)
+                ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
             counts.started += 1
@@ -104,18 +106,28 @@ class Guard(Pattern[ConfigT]):
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
-            settle(ticket, outcome, call.started)
+            if holds and call.worker is not None:
+                self._keep(call.worker, ticket, outcome, call.started)
+            elif lasting and isinstance(result, Lasting):
+                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
+            else:
+                settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
             return result
 
         return guarded
 
-    async def take(self, caller: Caller, mode: Mode = "enforce") -> object | None:
+    def _keep(self, worker: callables.Worker, ticket: object, outcome: Outcome, started: float | None) -> None:
+        """Settle at the end of a thread that still occupies the room."""
+        kept = self.outlive(ticket)
+        worker.when_done(lambda: self.settle(kept, outcome, started))
+
+    async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
         ticket = self.admitting(mode)(caller)
         if ticket is None:
-            ticket = await self.entry(mode)(caller)
+            ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
             self.counts.started += 1
             if self.listening():
@@ -138,8 +150,7 @@ class Guard(Pattern[ConfigT]):
         self.counts.settle(outcome)
         worker = callables.unfinished_worker(error) if self.holds else None
         if worker is not None:
-            kept = self.outlive(ticket)
-            worker.when_done(lambda: self.settle(kept, outcome, started))
+            self._keep(worker, ticket, outcome, started)
             reason = None
         else:
             reason = self.settle(ticket, outcome, started)
@@ -157,43 +168,44 @@ class Guard(Pattern[ConfigT]):
         """Whether calls go the path of every guard."""
         return type(self).layer is Guard.layer
 
-    def entry(self, mode: Mode) -> Callable[[Caller], Awaitable[object | None]]:
+    def entry(self, mode: Mode) -> Callable[[Caller, Trace], Awaitable[object | None]]:
         """Return what happens to a call that is not admitted at once."""
         if not isinstance(mode, Gradual):
             return self.enter if mode == "enforce" else self.observe
-        enforced = enforcer(mode)
-        return lambda caller: self.enter(caller) if enforced(caller) else self.observe(caller)
+        enforced = self.enforcing(mode)
+        return lambda caller, trace: (self.enter if enforced(caller) else self.observe)(caller, trace)
 
-    async def enter(self, caller: Caller) -> object:
+    async def enter(self, caller: Caller, trace: Trace) -> object:
         """Wait for a ticket, or raise the refusal, counted and told."""
         before = self.clock.monotonic()
         try:
             ticket = await self.wait(caller)
         except RejectionError as error:
-            await self._rejected(error, self.clock.monotonic() - before)
+            await self._rejected(error, self.clock.monotonic() - before, trace)
             raise
         if self.was_delayed(ticket):
             self.counts.delayed += 1
-            if self.listening():
-                self.decided("delayed", waited=self.clock.monotonic() - before)
+            self.decide(trace, "delayed", waited=self.clock.monotonic() - before)
         return ticket
 
-    async def observe(self, caller: Caller) -> object | None:
+    async def observe(self, caller: Caller, trace: Trace) -> object | None:
         """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
         self.counts.observed += 1
-        if self.listening():
-            self.decided("would_reject", self.refusal(caller))
+        reason = self.refusal(caller).reason
+        self.decide(trace, "would_reject", None if reason is None else reason.name)
         return None
 
-    async def _rejected(self, error: RejectionError, waited: float) -> None:
+    async def _rejected(self, error: RejectionError, waited: float, trace: Trace) -> None:
         reason = error.reason
         error.waited = waited
+        if trace:
+            error.earlier = tuple(trace)
         error.policy = self.policy if error.policy is None else error.policy
         if isinstance(reason, IntEnum):
             self.counts.rejected[reason.name] += 1
         if self.listening():
             self.tell("rejected", error)
-            self.decided("rejected", error, waited)
+            self.publish_decision(error.trace)
         if self.handler is not None and isinstance(reason, IntEnum):
             await self.hand_over(reason, error, str(error), **error.metadata)
 

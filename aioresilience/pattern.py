@@ -12,24 +12,25 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from aioresilience import callables
-from aioresilience.calls import ANYONE, Call, Handler, invoker
+from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace, invoker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.counts import Counts
-from aioresilience.events import DecisionEvent, EventEmitter, EventType, PatternType, global_bus
+from aioresilience.events import Decision, DecisionEvent, EventEmitter, EventType, PatternType, global_bus
 from aioresilience.exceptions import (
     ExceptionConfig,
     ExceptionHandler,
     OperationTimeoutError,
     RejectionError,
+    ResilienceError,
     RetryReason,
 )
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
-from aioresilience.modes import Mode
+from aioresilience.modes import Gradual, Mode, enforcer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +66,8 @@ class Context:
     idempotent: bool | None = None
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
+    lasting: bool = False
+    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
 
 
 ALONE: Final = Context()
@@ -99,6 +102,8 @@ class Pattern(Generic[ConfigT]):
     pattern_type: ClassVar[PatternType]
     reasons: ClassVar[type[IntEnum] | None] = None
     """The closed set of reasons for which it refuses."""
+    splits: ClassVar[bool] = False
+    """Whether a partitioned policy has an instance for each host or key: what it learns is about them, not about us."""
 
     def __init__(
         self,
@@ -149,10 +154,30 @@ class Pattern(Generic[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Wrap `inner`; capture what a call must keep until its end, whatever is retuned meanwhile."""
 
+    def enforcing(self, mode: Mode) -> Callable[[Caller], bool]:
+        """Return what tells whether a call is enforced; one for each mode, so that a gradual one keeps its share."""
+        if not isinstance(mode, Gradual):
+            return enforcer(mode)
+        return vars(self).setdefault("_enforcers", {}).setdefault(mode, enforcer(mode))  # type: ignore[no-any-return]
+
     def retune(self, config: ConfigT) -> None:
         """Take a new config and keep the live state; called with no await in between."""
         self.config = config
         self._alone = None
+
+    def twin(self, name: str) -> Self:
+        """Return an instance with a state of its own under the same config, for one partition; counts are shared."""
+        twin = type(self)(name=name, config=self.config, clock=self.clock)
+        twin.policy, twin.handler = self.policy, self.handler
+        twin.events, twin.counts = self.events, self.counts
+        return twin
+
+    def follow(self, whole: Self) -> None:
+        """Take over what people did by hand to the instance that this one is a twin of."""
+
+    def holds_back(self, now: float) -> bool:
+        """Tell whether this instance refuses what a new one in its place would let pass."""
+        return False
 
     def status(self) -> dict[str, object]:
         """Return the live state and the counts, fit for JSON."""
@@ -162,12 +187,23 @@ class Pattern(Generic[ConfigT]):
         """Tell whether anybody wants this pattern's events."""
         return bool(self.events.handlers or global_bus.handlers)
 
-    def decided(self, action: str, error: RejectionError | None = None, waited: float = 0.0) -> None:
-        """Publish that this pattern delayed or refused a call, or would have; the caller has checked `listening`."""
-        reason = None if error is None or not isinstance(error.reason, IntEnum) else error.reason.name
+    def decide(self, trace: Trace, action: str, reason: str | None = None, waited: float = 0.0) -> None:
+        """Note what this pattern did to a call, or would have done, and tell who listens."""
+        trace.append(Decision(self.type_name, self.name, action, reason, waited))
+        if self.listening():
+            self.publish_decision(tuple(trace))
+
+    def decided(self, error: ResilienceError) -> None:
+        """Tell who listens what an error of this pattern says."""
+        if self.listening():
+            self.publish_decision(error.trace)
+
+    def publish_decision(self, trace: tuple[Decision, ...]) -> None:
+        """Publish the last decision of a trace; the caller has checked `listening`."""
+        last = trace[-1]
         event = DecisionEvent(
             self.pattern_type, EventType.DECISION, self.name,
-            policy=self.policy, action=action, reason=reason, waited=waited,
+            policy=self.policy, action=last.action, reason=last.reason, waited=last.waited, trace=trace,
         )  # fmt: skip
         self.events.publish(event)
 

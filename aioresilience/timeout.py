@@ -131,6 +131,11 @@ class TimeoutManager(_Timed[TimeoutConfig]):
     ) -> None:
         super().__init__(name, config or TimeoutConfig(), exceptions, clock)
 
+    @property
+    def is_common(self) -> bool:
+        """Whether calls go the path of every bound: not where outer patterns must learn of a thread that runs on."""
+        return super().is_common and self.config.raise_on_timeout
+
     def answer(self, config: TimeoutConfig, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise, or return None under `raise_on_timeout=False`."""
         if config.raise_on_timeout:

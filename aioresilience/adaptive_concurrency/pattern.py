@@ -49,6 +49,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
     reasons = AdaptiveConcurrencyReason
     error_type = ConcurrencyLimitError
     holds = True
+    splits = True
 
     def __init__(
         self,

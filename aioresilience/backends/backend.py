@@ -16,11 +16,12 @@ import uuid
 import weakref
 from typing import Final, Protocol
 
-from aioresilience.backends.checks import Answer, Bundle, Check, Leased, Place
+from aioresilience.backends.checks import Answer, Bundle, Charge, Check, Leased, Place
 from aioresilience.backends.client import require_library
 from aioresilience.backends.collector import Collector
 from aioresilience.backends.config import BackendConfig
 from aioresilience.backends.courier import Courier
+from aioresilience.backends.scripts import GCRA
 from aioresilience.backends.thread import IoThread, renew_in_children
 from aioresilience.events import EventEmitter, EventType, ResilienceEvent
 from aioresilience.logging import log_event
@@ -108,7 +109,12 @@ class Backend:
                 collector = self._collectors[loop] = Collector(loop, self._send)
         return collector.ask(place, ahead, parts, leased)
 
-    def give_back(self, place: Place, count: int, charge: float) -> None:
+    async def answers(self) -> bool:
+        """Ask the server for what means nothing, and tell whether it answered within the budget."""
+        place = Place(GCRA, f"{self.config.prefix}:{{hello}}".encode(), 10**9, 1.0, 10**9)
+        return await self.ask(place) is not None
+
+    def give_back(self, place: Place, count: int, charge: Charge) -> None:
         """Give back permits, the last of which has that charge; from any thread, and nothing is heard of it."""
         self._send(Bundle(None, [Check(place, back=count, charge=charge)]))
 

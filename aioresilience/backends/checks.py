@@ -22,18 +22,27 @@ class Place(NamedTuple):
     burst: int
 
 
+class Charge(NamedTuple):
+    """What permits are given back by: when they were granted (the server's microseconds), and the level they filled."""
+
+    at: bytes | int
+    level: float
+
+
 class Answer(NamedTuple):
-    """What the server said to one check; `charge` is what a permit is given back by."""
+    """What the server said to one check."""
 
     granted: bool
     retry_after: float
     remaining: int
-    charge: float
+    charge: Charge
 
+
+NOTHING: Final = Charge(0, 0.0)
 
 Row = Sequence[bytes | int]
-"""Granted, leased, the last charge, microseconds until the next permit, permits left."""
-Leased = Callable[[Place, int, float], None]
+"""Granted, leased, the instant, the level, microseconds until the next permit, permits left."""
+Leased = Callable[[Place, int, Charge], None]
 """Takes so many permits, the last of which has that charge."""
 
 
@@ -42,7 +51,7 @@ class Check:
 
     __slots__ = ("ahead", "back", "bundle", "charge", "futures", "leased", "parts", "place", "slot")
 
-    def __init__(self, place: Place, *, back: int = 0, charge: float = 0.0) -> None:
+    def __init__(self, place: Place, *, back: int = 0, charge: Charge = NOTHING) -> None:
         self.place = place
         self.futures: list[asyncio.Future[Answer | None]] = []
         self.ahead = 0
@@ -57,26 +66,26 @@ class Check:
         """Return what the script takes for this key."""
         _, _, permits, period, burst = self.place
         yield from (permits, repr(period * MICRO), burst, len(self.futures), self.ahead, self.parts, self.back)
-        yield f"{self.charge:.0f}" if self.place.script.name == "sliding_window" else repr(self.charge)
+        yield from (self.charge.at, repr(self.charge.level))
 
-    def answer(self, row: Row) -> tuple[int, float]:
-        """Tell those who asked, on their own loop; return the permits that nobody is left to use, and their charge."""
-        granted, leased, last, delay, remaining = int(row[0]), int(row[1]), float(row[2]), int(row[3]), int(row[4])
-        step = self.place.period * MICRO / self.place.permits if self.place.script.name == "gcra" else 0.0
-        first, taken = last - (granted + leased - 1) * step, 0
+    def answer(self, row: Row) -> tuple[int, Charge]:
+        """Tell those who asked, on their own loop; return what nobody is left to use, and its charge."""
+        granted, leased, delay, remaining = int(row[0]), int(row[1]), int(row[4]), int(row[5])
+        at, last = row[2], float(row[3])
+        first, taken = last - granted - leased + 1, 0
         for future in self.futures:
             if future.done():  # cancelled meanwhile
                 continue
             if taken < granted:
-                future.set_result(Answer(True, 0.0, remaining, first + taken * step))
+                future.set_result(Answer(True, 0.0, remaining, Charge(at, first + taken)))
                 taken += 1
             else:
-                future.set_result(Answer(False, delay / MICRO, remaining, 0.0))
+                future.set_result(Answer(False, delay / MICRO, remaining, NOTHING))
         spare = granted - taken + leased
         if spare and self.leased is not None:
-            self.leased(self.place, spare, last)
+            self.leased(self.place, spare, Charge(at, last))
             spare = 0
-        return spare, last
+        return spare, Charge(at, last)
 
     def unanswered(self) -> None:
         """Tell those who asked that no answer will come, on their own loop."""
@@ -102,3 +111,8 @@ class Bundle:
 def rows(answer: Sequence[bytes | int]) -> Iterator[Row]:
     """Cut a script's answer into what belongs to each key."""
     return (answer[start : start + ANSWERS] for start in range(0, len(answer), ANSWERS))
+
+
+def whole(row: Row) -> tuple[int, Charge]:
+    """Return all that was granted and leased, and the charge of the last of it."""
+    return int(row[0]) + int(row[1]), Charge(row[2], float(row[3]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from aioresilience.backends.config import BackendConfig, secret
+from aioresilience.backends.config import BackendConfig, Tls, secret
 from aioresilience.backends.scripts import Script
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class Client:
 
     async def _run(self, script: Script, keys: Sequence[bytes], values: Sequence[Value]) -> Any:  # noqa: ANN401
         try:
-            return await self._connected.evalsha(script.sha, len(keys), *keys, *values)  # type: ignore[arg-type]
+            return await self._connected.evalsha(script.sha, len(keys), *keys, *values)
         except self._errors.NoScriptError:
-            return await self._connected.eval(script.text, len(keys), *keys, *values)  # type: ignore[arg-type]
+            return await self._connected.eval(script.text, len(keys), *keys, *values)
 
     async def close(self) -> None:
         """Close every connection, whatever state it is in."""
@@ -146,3 +146,26 @@ def _reason(errors: Any, error: BaseException) -> str:  # noqa: ANN401
     if isinstance(error, (errors.ConnectionError, OSError, EOFError)):
         return "connection"
     return "refused"
+
+
+def config_of(client: object) -> BackendConfig:
+    """Return the address and the credentials of a client of the library; TypeError where it does not show them."""
+    pool = getattr(client, "connection_pool", None)
+    given = getattr(pool, "connection_kwargs", None)
+    if not isinstance(given, dict) or given.get("credential_provider") is not None:
+        raise TypeError("expected a redis.asyncio.Redis or redis.Redis with an address of its own; pass redis_url else")
+    secure = "SSL" in getattr(getattr(pool, "connection_class", None), "__name__", "")
+    database = given.get("db") or 0
+    if given.get("path"):
+        url = f"unix://{given['path']}?db={database}"
+    else:
+        host = str(given.get("host") or "localhost")
+        host = f"[{host}]" if ":" in host else host
+        url = f"redis{'s' if secure else ''}://{host}:{given.get('port') or 6379}/{database}"
+    tls = Tls(
+        ca=given.get("ssl_ca_certs"), certificate=given.get("ssl_certfile"), key=given.get("ssl_keyfile"),
+        verify=given.get("ssl_cert_reqs") not in ("none", None) if secure else True,
+    )  # fmt: skip
+    return BackendConfig(
+        url=url, username=given.get("username"), password=given.get("password"), tls=tls if secure else None
+    )

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final
 
-from aioresilience.backends.checks import Bundle, Check, Row, rows
+from aioresilience.backends.checks import Bundle, Charge, Check, Row, rows, whole
 from aioresilience.backends.client import BackendError, Client, Value
 from aioresilience.backends.config import BackendConfig
 from aioresilience.backends.health import Health
@@ -129,7 +129,7 @@ class Courier:
             try:
                 loop.call_soon_threadsafe(self._tell, answered)
             except RuntimeError:  # closed; what it was granted goes back
-                self._return([(check, int(row[0]) + int(row[1]), float(row[2])) for check, row in answered])
+                self._return([(check, *whole(row)) for check, row in answered])
 
     def _tell(self, answered: Iterable[tuple[Check, Row]]) -> None:
         """Answer the checks on their own loop."""
@@ -137,7 +137,7 @@ class Courier:
         if any(count for _, count, _ in spare):
             self._loop.call_soon_threadsafe(self._return, spare)
 
-    def _return(self, spare: Iterable[tuple[Check, int, float]]) -> None:
+    def _return(self, spare: Iterable[tuple[Check, int, Charge]]) -> None:
         checks = [Check(check.place, back=count, charge=charge) for check, count, charge in spare if count]
         if checks:
             self.receive(Bundle(None, checks))

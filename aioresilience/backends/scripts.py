@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-WIDTH: Final = 8
+WIDTH: Final = 9
 """Numbers that a script of an algorithm takes for each key."""
-ANSWERS: Final = 5
+ANSWERS: Final = 6
 """Values that it answers for each key."""
 
 

@@ -52,6 +52,7 @@ class Bulkhead(Guard[BulkheadConfig]):
     reasons = BulkheadReason
     error_type = BulkheadFullError
     holds = True
+    splits = True
 
     def __init__(
         self,

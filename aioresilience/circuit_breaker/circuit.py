@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Self, cast
 
-from aioresilience.calls import Call, Caller, Handler
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
 from aioresilience.clock import Clock
@@ -37,6 +37,7 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
+    splits = True
 
     def __init__(
         self,
@@ -147,23 +148,23 @@ class Circuit(Guard[CircuitConfig]):
             except BaseException as error:
                 if not scope.leave(error):
                     raise
-                raise self._timed_out(limit, scope) from error
+                raise self._timed_out(limit, scope, call.trace) from error
             scope.leave(None)
             return result
 
         return bounded
 
-    def _timed_out(self, limit: float, scope: Scope) -> OperationTimeoutError:
+    def _timed_out(self, limit: float, scope: Scope, trace: Trace | None) -> OperationTimeoutError:
         error = OperationTimeoutError(
             f"timeout of {limit:g} s exceeded in circuit breaker {self.name!r}",
             self.name, self.type_name, CircuitBreakerReason.TIMEOUT, policy=self.policy, timeout=limit,
         )  # fmt: skip
-        error.neutral = scope.stalled
+        error.neutral, error.waited, error.earlier = scope.stalled, limit, tuple(trace or ())
+        self.decided(error)
         return error
 
     def _stalled(self, late: float) -> None:
-        if self.listening():
-            self.decided("loop_stalled", waited=late)
+        self.decide([], "loop_stalled", waited=late)
 
     def retune(self, config: CircuitConfig) -> None:
         """Take new rules; the state and what its window holds stay, a window of another kind starts empty."""
@@ -188,6 +189,21 @@ class Circuit(Guard[CircuitConfig]):
         """End `force_open` or `force_closed`: outcomes decide again, from a closed circuit that remembers nothing."""
         self.machine.release()
         self._announce()
+
+    def follow(self, whole: Self) -> None:
+        """Hold open, hold closed or let go with the circuit that this one is a twin of."""
+        forced, machine = whole.machine.forced, self.machine
+        if forced is machine.forced and (forced is None or machine.state is whole.machine.state):
+            return
+        if forced is None:
+            machine.release()
+        else:
+            machine.force(whole.machine.state, forced, self.clock.monotonic())
+        self._announce()
+
+    def holds_back(self, now: float) -> bool:
+        """Tell whether the circuit refuses: it is held open, or its wait is not over."""
+        return self.machine.state is OPEN and now < self.machine.probe_at
 
     # What can be seen
 

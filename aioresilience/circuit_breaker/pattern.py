@@ -93,8 +93,7 @@ class CircuitBreaker(Circuit):
         error = self.refusal(ANYONE)
         if isinstance(error.reason, CircuitBreakerReason):
             self.counts.rejected[error.reason.name] += 1
-        if self.listening():
-            self.decided("rejected", error)
+        self.decided(error)
         return False
 
     async def on_success(self) -> None:

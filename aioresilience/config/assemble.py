@@ -92,7 +92,9 @@ class Assembly:
         keys = [key for key in tree if key in self._patterns and tree[key] is not None]
         order = self._order(frame.order, keys, policy, tree, path)
         patterns = tuple((key, configs[key]) for key in order if key in configs)
-        return PolicySpec(name, patterns, frame.mode, rules, frame.idempotent, used, frame.about, classifier, tree)
+        return PolicySpec(
+            name, patterns, frame.mode, rules, frame.idempotent, used, frame.partition, frame.about, classifier, tree
+        )
 
     def _frame(self, tree: Block, path: Path) -> PolicyFrame:
         part = {key: value for key, value in tree.items() if key in FRAME_KEYS and value is not None}

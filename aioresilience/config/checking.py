@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -50,6 +50,13 @@ class Checker:
         checked = self._pattern(key, block)
         self._by_identity[key, id(block)] = (block, checked)
         return checked
+
+    def forget(self, breathe: Callable[[], None]) -> None:
+        """Forget what was checked, entry by entry: freeing all of it at once would hold the interpreter."""
+        for known in (self._by_identity, self._by_content):
+            while known:
+                known.popitem()
+                breathe()
 
     def _pattern(self, key: str, block: Block) -> Checked[PatternConfig]:
         content = (key, repr(block))

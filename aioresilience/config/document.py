@@ -11,6 +11,7 @@ from aioresilience import units
 from aioresilience.backends.config import BackendConfig
 from aioresilience.fields import ExceptionTypes
 from aioresilience.modes import Mode
+from aioresilience.policy.partition import Partition
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
 """What names of policies, templates, shared blocks, backends and environments look like."""
@@ -115,6 +116,9 @@ class PolicyFrame(Part):
     mode: Mode = Field(
         default="enforce",
         description="How the rejecting patterns act: enforce, observe (decide and report only), off, or a share.",
+    )
+    partition: Partition | None = Field(
+        default=None, description="What the policy learns is kept apart for each host or key, in a bounded number."
     )
     order: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
         default=None, description="Patterns from the outermost in; every pattern that the policy has must be named."

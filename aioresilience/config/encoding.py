@@ -11,7 +11,7 @@ from aioresilience.config.diagnostics import Diagnostic, diagnose
 from aioresilience.config.places import Place, Source
 
 MAX_BYTES = 8 * 1024 * 1024
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15
 _MAX_REPORTED = 20
 _BOM = "\ufeff"
 _REFUSED = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
+from aioresilience.config.lean import lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
@@ -23,7 +25,7 @@ from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
-from aioresilience.config.spec import Document, OverrideSpec
+from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
 from aioresilience.config.tree import from_plain, nest
 from aioresilience.config.variables import PREFIX, Variables
 from aioresilience.config.vocabulary import Vocabulary
@@ -47,6 +49,7 @@ class _Setting:
     now: float
     patches: Mapping[str, Mapping[str, object]]
     breathe: Callable[[], None]
+    known: Mapping[str, PolicySpec] | None
 
 
 def load(
@@ -64,26 +67,32 @@ def load(
     read: ReadBytes | None = None,
     patches: Mapping[str, Mapping[str, object]] | None = None,
     strict: bool = False,
+    known: Mapping[str, PolicySpec] | None = None,
+    looked: Callable[[str], None] | None = None,
 ) -> Document:
     """Read a document; raises ConfigError with all findings, never anything else.
 
     Sources go from low to high; without any, environment variables define the policies. `now` is in seconds since the
     epoch, `patches` lie over everything else, `breathe` is called about every millisecond of work, and `read` may
     replace how files are read (OSError: unreadable). With `in_service=False`, absent packages, callables, variables
-    and secret files are notes; with `strict`, stale environment variables are errors.
+    and secret files are notes; with `strict`, stale environment variables are errors. With `known`, the policies in
+    effect, equal ones are taken over and no tree is kept, so that ten thousand policies cost the collector nothing.
+    `looked` is told every path that is looked for, found or not.
     """
     chosen = (sources,) if isinstance(sources, (FileSource, TextSource, MappingSource)) else tuple(sources)
     environ = {} if environ is None else environ
     setting = _Setting(
         Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
-        time.time() if now is None else now, patches or {}, _paced(breathe),
+        time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
     )  # fmt: skip
-    report = Report()
     with collector_paused():
-        return _Loading(setting, report).document(chosen, None if root is None else Path(root), max_bytes, read)
+        loading = _Loading(setting, Report())
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read, looked)
+        return loading.document(chosen, gathered)
 
 
-def _paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
+def paced(breathe: Callable[[], None] | None) -> Callable[[], None]:
+    """Return a function that calls `breathe` once a millisecond has passed since the last time."""
     if breathe is None:
         return lambda: None
     last = time.perf_counter()
@@ -109,14 +118,26 @@ class _Loading:
             setting.environ, report, in_service=setting.in_service, breathe=setting.breathe
         )
 
-    def document(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
-    ) -> Document:
+    def document(self, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         """Run every step; what one step finds does not keep the next from finding more."""
-        gathered = self._gather(sources, root, max_bytes, read)
         if sources and not gathered.trees:
             raise self._error()
-        tree = self._merged(gathered.trees, alone=not sources)
+        merged = self._merged(gathered.trees, alone=not sources)
+        document = self._assembled(merged, sources, gathered)
+        if self._setting.known is None:
+            return document
+        if any(override.active for override in document.overrides):
+            return replace(document, later=partial(self._later, merged, sources, gathered))
+        return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
+
+    def _later(self, merged: Block, sources: Sequence[AnySource], gathered: Gathering, now: float) -> Document:
+        """Return the document as the same layers give it at another time."""
+        with collector_paused():
+            loading = _Loading(replace(self._setting, now=now), Report())
+            document = loading._assembled(merged, sources, gathered)
+        return replace(document, later=partial(self._later, merged, sources, gathered))
+
+    def _assembled(self, tree: Block, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         frame = frame_checker.part(Frame, _frame_of(tree)).value or Frame()
         settings = frame.settings or Settings()
@@ -138,9 +159,9 @@ class _Loading:
             raise self._error()
         subject = Subject(
             tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
-            frozenset(map(_name_of, sources)), self._setting.now,
+            frozenset(map(_name_of, sources)), self._setting.now, self._setting.breathe,
         )  # fmt: skip
-        return Document(
+        document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
             metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
             revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
@@ -148,6 +169,8 @@ class _Loading:
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,
         )  # fmt: skip
+        checker.forget(self._setting.breathe)
+        return document
 
     def _error(self) -> ConfigError:
         return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
@@ -155,13 +178,15 @@ class _Loading:
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
-    def _gather(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
-    ) -> Gathering:
+    def gather(
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None,
+        looked: Callable[[str], None] | None = None,
+    ) -> Gathering:  # fmt: skip
+        """Read the sources and what they include."""
         checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         gathering = Gathering(
             self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
-            breathe=self._setting.breathe,
+            breathe=self._setting.breathe, looked=looked,
         )  # fmt: skip
         for source in sources:
             gathering.add(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,6 +131,18 @@ def collector_paused() -> Iterator[None]:
             _Pauses.holders -= 1
             if _Pauses.holders == 0 and _Pauses.was_enabled:
                 gc.enable()
+
+
+def _forget_pauses() -> None:
+    """Let the collector run in a forked child, where the readers of other threads are gone."""
+    _Pauses.lock = threading.Lock()
+    if _Pauses.holders and _Pauses.was_enabled:
+        gc.enable()
+    _Pauses.holders = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pauses)
 
 
 def _hold() -> None:

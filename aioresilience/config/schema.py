@@ -12,6 +12,7 @@ from aioresilience import __version__
 from aioresilience.backends import BackendConfig
 from aioresilience.config.document import NAME_PATTERN, Extending, FileFrame, Frame, Override, PolicyFrame
 from aioresilience.config.schema_fields import Schema, block_of, describe, fields_of, nullable
+from aioresilience.config.schema_words import offers
 from aioresilience.config.vocabulary import IN_OVERLAY, Vocabulary
 from aioresilience.pattern import AnyPattern
 
@@ -64,7 +65,7 @@ def _document(properties: dict[str, Schema]) -> Schema:
 
 def _of_a_file() -> dict[str, Schema]:
     fields = fields_of(FileFrame)
-    version = describe({"enum": [1]}, "Version of this language; required")
+    version = describe({"enum": [1]}, "Version of this language, required")
     end = describe({"enum": [True]}, "Optional last key: proves that the file is whole")
     return {**fields, "version": version, "end": end}
 
@@ -137,12 +138,18 @@ def _written_pattern(key: str, vocabulary: Vocabulary) -> Schema:
         text = f"{text}\n\nA bare value is its `{short}`."
     what = describe({}, text.replace("\n", " "))
     what["markdownDescription"] = text
+    if snippets := offers(key, bare):
+        what["defaultSnippets"] = snippets
     return {**what, "if": {"type": "object"}, "then": {"$ref": f"#/definitions/{key}"}, "else": bare}
 
 
 def _pattern(key: str, vocabulary: Vocabulary) -> Schema:
     model = vocabulary.types[key]
-    use = describe({"type": ["string", "null"], "pattern": rf"(?:{NAME_PATTERN})|\$\{{"}, "A block under shared to use")
+    use = describe(
+        {"type": ["string", "null"], "pattern": rf"(?:{NAME_PATTERN})|\$\{{"},
+        "A block under shared to use",
+        default="default: none",
+    )
     beside = {"properties": {"use": {}, "mode": {}}, "additionalProperties": {"type": "null"}}
     return {
         "type": "object",

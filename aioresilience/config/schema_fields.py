@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
+from aioresilience.config.schema_words import MEANINGS, UNSAID, Kind, kind_of, with_meanings
+from aioresilience.fields import written
 from aioresilience.units import (
     DURATION_PATTERN,
     PERCENTAGE_PATTERN,
@@ -22,7 +24,7 @@ from aioresilience.units import (
 Schema = dict[str, Any]
 
 FILLED_IN: Final = r"\$\{"
-_KEPT: Final = ("type", "properties", "required", "additionalProperties", "items", "enum", "const", "pattern")
+UP_TO_100: Final = r"^0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?)%$"
 
 
 class _Generate(GenerateJsonSchema):
@@ -38,18 +40,34 @@ def fields_of(model: type[BaseModel], defaults: Mapping[str, object] | None = No
     described = {}
     for name, field in model.model_fields.items():
         inlined = _inlined(raw["properties"][name], definitions)
-        schema = nullable(_written(_simple(inlined)))
         default = (defaults or {}).get(name, None if field.is_required() else field.default)
-        described[name] = describe(schema, field.description or "", _default_text(default, field, inlined))
+        text = "required" if field.is_required() else f"default: {default_text(default, field, inlined)}"
+        schema = nullable(_written(_simple(inlined)))
+        described[name] = describe(schema, field.description or "", kind_of(name, inlined), text)
     return described
 
 
-def describe(schema: Schema, text: str, default: str = "") -> Schema:
-    """Add what an editor shows on hover."""
-    closed = text if not text or text.endswith(".") else f"{text}."
-    plain = f"{closed} Default: {default}." if default else closed
-    rich = f"{closed}\n\nDefault: `{default}`" if default else closed
-    return {"description": plain, "markdownDescription": rich, **schema}
+def describe(schema: Schema, text: str, kind: Kind = UNSAID, default: str = "") -> Schema:
+    """Add what an editor shows on hover, offers, and says of what does not fit."""
+    sentences = [_sentence(one) for one in (text, kind.words, default) if one]
+    rich = [_sentence(one) for one in (text, kind.words) if one] + ([_marked(default)] if default else [])
+    shown: Schema = {"description": " ".join(sentences), "markdownDescription": "\n\n".join(rich), **schema}
+    if kind.choices:
+        return {**shown, "defaultSnippets": kind.snippets()}
+    if kind.examples:
+        shown["examples"] = list(kind.examples)
+    if "pattern" in schema and kind.words:
+        shown["patternErrorMessage"] = f"expected {kind.words}"
+    return shown
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _marked(default: str) -> str:
+    word, _, value = default.partition(": ")
+    return f"{word.capitalize()}: `{value}`" if value not in ("", "none") else _sentence(default)
 
 
 def block_of(model: type[BaseModel], *, required: bool = True) -> Schema:
@@ -69,7 +87,8 @@ def _inlined(node: object, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN4
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        return _inlined(definitions[node["$ref"].rpartition("/")[2]], definitions)
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        return {**_inlined(definitions[node["$ref"].rpartition("/")[2]], definitions), **beside}
     return {key: _inlined(value, definitions) for key, value in node.items()}
 
 
@@ -81,18 +100,22 @@ def _simple(node: Schema) -> Schema:
     if "const" in simple:
         simple["enum"] = [simple.pop("const")]
     if "properties" in simple:
-        simple["properties"] = {
-            key: describe(nullable(_written(_simple(value))), value.get("description", ""))
-            for key, value in simple["properties"].items()
-        }
-        for key in simple.get("required", ()):
-            simple["properties"][key] = _not_null(simple["properties"][key])
+        required = simple.get("required", ())
+        simple["properties"] = {key: _inner(key, one, key in required) for key, one in node["properties"].items()}
         simple.setdefault("additionalProperties", False)
     if isinstance(simple.get("additionalProperties"), dict):
         simple["additionalProperties"] = _written(_simple(simple["additionalProperties"]))
     if "items" in simple:
         simple["items"] = _written(_simple(simple["items"]))
     return simple
+
+
+def _inner(name: str, node: Schema, required: bool) -> Schema:
+    """Describe a field of a block within a block."""
+    schema = nullable(_written(_simple(node)))
+    text = "required" if required else f"default: {_plain(node.get('default'), _pattern(node))}"
+    described = describe(schema, node.get("description", ""), kind_of(name, node), text)
+    return _not_null(described) if required else described
 
 
 def _union(branches: list[Schema]) -> Schema:
@@ -121,13 +144,23 @@ def _written(schema: Schema) -> Schema:
     if "if" in schema:
         return {**schema, "else": _written(schema["else"])}
     if "enum" in schema:
-        return {"if": {"type": "string", "pattern": FILLED_IN}, "else": schema}
+        return {"if": {"type": "string", "pattern": FILLED_IN}, "else": with_meanings(schema)}
     types = _types(schema)
     if "string" in types and "pattern" in schema:
-        return {**schema, "pattern": f"(?:{schema['pattern']})|{FILLED_IN}"}
+        return {**schema, "pattern": f"(?:{_bounded(schema)})|{FILLED_IN}"}
     if "string" not in types and any(kind in types for kind in ("integer", "number", "boolean")):
         return {**schema, "type": [*types, "string"], "pattern": FILLED_IN}
     return schema
+
+
+def _bounded(schema: Schema) -> str:
+    """Return the pattern of a text, which itself holds to the bounds that the schema sets for numbers."""
+    pattern = str(schema["pattern"])
+    if pattern == DURATION_PATTERN and schema.get("exclusiveMinimum") == 0:
+        return pattern.replace("^", "^(?=.*[1-9])", 1)
+    if pattern == PERCENTAGE_PATTERN and (schema.get("maximum") or schema.get("exclusiveMaximum")) in (1, 100):
+        return UP_TO_100
+    return pattern
 
 
 def nullable(schema: Schema) -> Schema:
@@ -135,7 +168,9 @@ def nullable(schema: Schema) -> Schema:
     if "if" in schema:
         return {**schema, "else": nullable(schema["else"])}
     if "enum" in schema:
-        return {**{key: value for key, value in schema.items() if key != "type"}, "enum": [*schema["enum"], None]}
+        untyped = {key: value for key, value in schema.items() if key != "type"}
+        meanings = {key: [*schema[key], ""] for key in MEANINGS if key in schema}
+        return {**untyped, **meanings, "enum": [*schema["enum"], None]}
     types = _types(schema)
     return {**schema, "type": [*types, "null"]} if types and "null" not in types else schema
 
@@ -144,21 +179,34 @@ def _not_null(schema: Schema) -> Schema:
     if "if" in schema:
         return {**schema, "else": _not_null(schema["else"])}
     if "enum" in schema:
-        return {**schema, "enum": [one for one in schema["enum"] if one is not None]}
+        kept = [index for index, one in enumerate(schema["enum"]) if one is not None]
+        listed: Schema = {key: [schema[key][one] for one in kept] for key in ("enum", *MEANINGS) if key in schema}
+        return {**schema, **listed}
     return {**schema, "type": [one for one in _types(schema) if one != "null"]} if "type" in schema else schema
 
 
-def _default_text(value: object, field: FieldInfo, schema: Schema) -> str:
-    """Write a default as a file would; empty where there is none worth a word."""
+def default_text(value: object, field: FieldInfo, schema: Schema) -> str:
+    """Write a default as a file would."""
     if isinstance(value, enum.Enum):
         return value.name.lower()
     if isinstance(value, Rate):
         return format_rate(value)
+    if isinstance(value, BaseModel):
+        return _block_text(value)
+    return _plain(value, _pattern(schema))
+
+
+def _plain(value: object, pattern: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
-        return _number(value, _pattern(schema))
-    return value if isinstance(value, str) else ""
+        return _number(value, pattern)
+    return value if isinstance(value, str) else "none"
+
+
+def _block_text(value: BaseModel) -> str:
+    given = value.model_dump(exclude_defaults=False)
+    return f"{{{', '.join(f'{name}: {written(type(value), name, getattr(value, name))}' for name in given)}}}"
 
 
 def _pattern(schema: Schema) -> str:

@@ -69,7 +69,7 @@ class Gathering:
 
     def __init__(
         self, report: Report, checker: Checker, interpolation: Interpolation, *, root: Path | None, max_bytes: int,
-        read: ReadBytes | None, breathe: Callable[[], None],
+        read: ReadBytes | None, breathe: Callable[[], None], looked: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.trees: list[Block] = []
         self.files: dict[str, str] = {}
@@ -87,6 +87,7 @@ class Gathering:
         self._max_bytes = max_bytes
         self._read = read or (lambda path: _read(path, max_bytes))
         self._breathe = breathe
+        self._looked = looked or (lambda path: None)
         self._seen: set[str] = set()
 
     def add(self, source: AnySource) -> None:
@@ -115,6 +116,7 @@ class Gathering:
 
     def _file(self, path: Path, origin: Origin, place: Place) -> bool:
         """Read a file, once; return whether it carries `end: true`."""
+        self._looked(str(path))
         real = os.path.realpath(path)
         if real in origin.trail:
             steps = " -> ".join(map(os.path.basename, (*origin.trail[origin.trail.index(real) :], real)))
@@ -219,6 +221,7 @@ class Gathering:
             message = f"{shown(entry)} lies outside of the root folder"
             self._report.add("AR310", place, message, hint=hint, path="include")
         elif not os.path.isfile(real):
+            self._looked(str(path))
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"
             self._report.add("AR309", place, f"{shown(entry)} cannot be found", hint=hint, path="include")

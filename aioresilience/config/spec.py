@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aioresilience.backends import BackendConfig
@@ -13,6 +13,7 @@ from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
 from aioresilience.modes import Mode
 from aioresilience.pattern import PatternConfig
+from aioresilience.policy.partition import Partition
 
 Rules = tuple[Rule, Rule, Rule]
 """What `classify` lists as failure, throttle and neutral."""
@@ -30,10 +31,11 @@ class PolicySpec:
     idempotent: bool | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     """Pattern key to the name of the shared block that it uses."""
+    partition: Partition | None = None
     about: About | None = field(default=None, compare=False)
     classify: Classifier = field(default_factory=Classifier, compare=False, repr=False)
     tree: Block = field(default_factory=Block, compare=False, repr=False)
-    """The policy with all that it inherits; null where something inherited was removed."""
+    """The policy with all that it inherits; null where something inherited was removed. Empty in a registry."""
 
     def place(self, path: Path) -> Place:
         """Return where a value was said, such as `("retry", "max_attempts")`, with the chain of what it shadows."""
@@ -87,9 +89,12 @@ class Document:
     secrets: frozenset[str] = field(repr=False)
     """Strings that no text may show."""
     tree: Block = field(compare=False, repr=False)
-    """All layers in one, before inheritance, as written but for `${…}`."""
+    """All layers in one, before inheritance, as written but for `${…}`; empty in a registry."""
     exception_names: tuple[ExceptionName, ...] = field(default=(), compare=False, repr=False)
     """The exceptions that are looked up when an error is first matched."""
+
+    later: Callable[[float], Document] | None = field(default=None, compare=False, repr=False)
+    """Gives the document at another time, in seconds since the epoch; only where an override is active."""
 
     @property
     def pending(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from aioresilience.events.emitter import EventBus, EventEmitter, global_bus
 from aioresilience.events.facts import (
     BulkheadEvent,
     CircuitBreakerEvent,
+    Decision,
     DecisionEvent,
     FallbackEvent,
     LoadShedderEvent,
@@ -21,6 +22,7 @@ from aioresilience.events.types import EventType, PatternType
 __all__ = [
     "BulkheadEvent",
     "CircuitBreakerEvent",
+    "Decision",
     "DecisionEvent",
     "EventBus",
     "EventEmitter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from math import isfinite
 
@@ -12,6 +12,25 @@ from aioresilience.events.types import EventType, PatternType, event_named
 from aioresilience.logging import describe
 
 _DEPTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one pattern did to a call other than let it through; `waited` is in seconds.
+
+    `action` is rejected, delayed, retried, cut, failed, would_reject, would_cut or would_retry; `reason` the name of
+    the pattern's reason, or of the error's class for a retry.
+    """
+
+    pattern_type: str
+    pattern_name: str
+    action: str
+    reason: str | None = None
+    waited: float = 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all fields, fit for JSON."""
+        return asdict(self)
 
 
 def plain(value: object, depth: int = _DEPTH) -> object:
@@ -24,6 +43,8 @@ def plain(value: object, depth: int = _DEPTH) -> object:
         return value if isfinite(value) else str(value)
     if isinstance(value, BaseException):
         return describe(value)
+    if isinstance(value, Decision):
+        return value.to_dict()
     if depth and isinstance(value, Mapping):
         return {str(plain(key, 0)): plain(item, depth - 1) for key, item in value.items()}
     if depth and isinstance(value, list | tuple | set | frozenset):
@@ -127,9 +148,10 @@ class RateLimitEvent(ResilienceEvent):
 
 @dataclass(frozen=True, slots=True)
 class DecisionEvent(ResilienceEvent):
-    """A guard did not simply let a call through: `action` is rejected, delayed, would_reject, …
+    """A pattern did not simply let a call through: `action` is rejected, delayed, cut, would_reject, …
 
-    `waited` is in seconds; `key_hash` tells keys apart without naming them.
+    `waited` is in seconds; `key_hash` tells keys apart without naming them. `trace` is all that was decided about the
+    call so far, this decision last.
     """
 
     policy: str | None = None
@@ -137,6 +159,7 @@ class DecisionEvent(ResilienceEvent):
     action: str = "rejected"
     reason: Enum | str | None = None
     waited: float = 0.0
+    trace: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

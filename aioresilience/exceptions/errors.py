@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import ClassVar
+
+from aioresilience.events import Decision
 
 
 class ResilienceError(Exception):
@@ -29,11 +32,17 @@ class ResilienceError(Exception):
 
     pattern_type: str | None = None
 
+    action: ClassVar[str] = "failed"
+    """What the pattern did to the call, as the trace says it."""
+
+    earlier: tuple[Decision, ...] = ()
+    """What was decided about the same call before."""
+
     started: bool = False
     """True once the user's own function had begun when this error arose."""
 
     waited: float = 0.0
-    """Seconds that a refused call had waited before the refusal."""
+    """Seconds that a call had waited before it was refused, or had run before it was cut."""
 
     neutral: bool = False
     """True where the error tells nothing about the dependency: a stalled loop, a deadline that left no time."""
@@ -68,6 +77,15 @@ class ResilienceError(Exception):
     def message(self, text: str) -> None:
         self.args = (text,)
 
+    @property
+    def trace(self) -> tuple[Decision, ...]:
+        """What patterns did to this call, in order: earlier delays and retries, and last what this error tells."""
+        if self.pattern_type is None:
+            return self.earlier
+        reason = None if self.reason is None else self.reason.name
+        last = Decision(self.pattern_type, self.pattern_name or "", self.action, reason, self.waited)
+        return (*self.earlier, last)
+
     def __str__(self) -> str:
         return self.message
 
@@ -84,6 +102,8 @@ def _restore(kind: type[ResilienceError], args: tuple[object, ...], state: dict[
 
 class RejectionError(ResilienceError):
     """The call was refused before it started."""
+
+    action = "rejected"
 
 
 class CircuitBreakerOpenError(RejectionError):
@@ -126,6 +146,7 @@ class OperationTimeoutError(ResilienceError, TimeoutError):
     """The attempt outlived its timeout, or the call its deadline."""
 
     pattern_type = "timeout"
+    action = "cut"
 
 
 class FallbackFailedError(ResilienceError):

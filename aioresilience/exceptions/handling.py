@@ -158,6 +158,7 @@ def _instance(
     if isinstance(made, ResilienceError) and isinstance(replaced, ResilienceError):
         made.policy, made.retry_after = replaced.policy, replaced.retry_after
         made.started, made.neutral = replaced.started, replaced.neutral
+        made.earlier, made.waited = replaced.earlier, replaced.waited
     return made
 
 

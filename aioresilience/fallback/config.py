@@ -45,7 +45,7 @@ class Substitute(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Substitute:
-        if ("value" in self.model_fields_set) == (self.call is not None):
+        if self.value is not None if self.call is not None else "value" not in self.model_fields_set:
             raise ValueError("expected either value or call")
         return self
 

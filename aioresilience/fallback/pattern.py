@@ -9,8 +9,8 @@ from typing import Final
 
 from aioresilience.calls import Call, Caller, Handler
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, FallbackEvent, PatternType
-from aioresilience.exceptions import ExceptionConfig, FallbackFailedError, FallbackReason
+from aioresilience.events import Decision, EventType, FallbackEvent, PatternType
+from aioresilience.exceptions import ExceptionConfig, FallbackFailedError, FallbackReason, ResilienceError
 from aioresilience.failures import FAILURE, NEUTRAL, SUCCESS, Judge, Matcher
 from aioresilience.fallback.config import FallbackConfig
 from aioresilience.fallback.sources import Source, sources
@@ -127,7 +127,7 @@ class FallbackHandler(Replace[FallbackConfig]):
         """Return what stands in for the result, NOTHING where the call's own error is to be raised."""
         outcome = plan.judge.of_error(primary, call.started)
         try:
-            if (plan.matcher is not None and not plan.matcher.matches(primary)) or not self._acts(enforced):
+            if (plan.matcher is not None and not plan.matcher.matches(primary)) or not self._acts(call, enforced):
                 return NOTHING
             outcome = NEUTRAL  # unless it comes to an end
             self._tried += 1
@@ -145,15 +145,14 @@ class FallbackHandler(Replace[FallbackConfig]):
             self._told(EventType.FALLBACK_EXECUTED, primary, answer)
         return answer
 
-    def _acts(self, enforced: bool) -> bool:
+    def _acts(self, call: Call, enforced: bool) -> bool:
         """Tell whether to answer; where not, say so."""
         late = self._is_late()
         if enforced and not late:
             return True
         if not enforced:
             self.counts.observed += 1
-        if self.listening():
-            self.decided("skipped" if late else "would_answer")
+        self.decide(call.noted(), "skipped" if late else "would_answer")
         return False
 
     def _is_late(self) -> bool:
@@ -173,11 +172,11 @@ class FallbackHandler(Replace[FallbackConfig]):
                 except Exception as error:
                     last = error
             assert last is not None
-            return await self._fail(plan, primary, last)
+            return await self._fail(plan, call, primary, last)
         finally:
             del last, primary  # this frame is in their tracebacks, and must not keep them alive
 
-    async def _fail(self, plan: Plan, primary: Exception, last: Exception) -> object:
+    async def _fail(self, plan: Plan, call: Call, primary: Exception, last: Exception) -> object:
         """Raise what tells of both errors, or show the fallback's as the context of the call's own."""
         about = {"primary_error": describe(primary), "fallback_error": describe(last)}
         message = f"fallback {self.name!r} failed ({about['fallback_error']}) after {about['primary_error']}"
@@ -186,13 +185,21 @@ class FallbackHandler(Replace[FallbackConfig]):
             if plan.reraise:
                 if last is not primary and last.__context__ is None:
                     last.__context__ = primary  # what a thread raised knows nothing of it
-                raise FallbackFailedError(
-                    message, self.name, self.type_name, plan.reason, policy=self.policy, retry_after=None, **about
-                ) from last
+                earlier = primary.trace if isinstance(primary, ResilienceError) else tuple(call.trace or ())
+                raise self._failure(plan.reason, message, about, earlier) from last
             _show(last, primary)
             return NOTHING
         finally:
             del primary, last
+
+    def _failure(
+        self, reason: FallbackReason, message: str, about: dict[str, str], earlier: tuple[Decision, ...]
+    ) -> FallbackFailedError:
+        error = FallbackFailedError(
+            message, self.name, self.type_name, reason, policy=self.policy, retry_after=None, **about
+        )
+        error.earlier = earlier
+        return error
 
     async def _replace(self, reason: FallbackReason, primary: Exception, message: str, about: dict[str, str]) -> None:
         """Give the ExceptionConfig its say; raise what it makes of the call's own error."""

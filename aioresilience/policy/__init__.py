@@ -2,7 +2,18 @@
 
 from aioresilience.policy.admission import Admission
 from aioresilience.policy.builtin import BUILTIN
+from aioresilience.policy.partition import Partition
 from aioresilience.policy.policy import BoundPolicy, Policy, bypass
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout, fold
 
-__all__ = ["BUILTIN", "Admission", "BoundPolicy", "Policy", "Snapshot", "attempt_timeout", "bypass", "fold"]
+__all__ = [
+    "BUILTIN",
+    "Admission",
+    "BoundPolicy",
+    "Partition",
+    "Policy",
+    "Snapshot",
+    "attempt_timeout",
+    "bypass",
+    "fold",
+]

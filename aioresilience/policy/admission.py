@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from aioresilience.bound import Bound, Exit
-from aioresilience.calls import Caller
+from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
 from aioresilience.failures import Judge
 from aioresilience.guard import Guard
@@ -16,7 +16,7 @@ from aioresilience.policy.snapshot import Snapshot
 class Admission:
     """One entry into a policy: takes a ticket of every guard, opens every bound, and undoes all of it at the end."""
 
-    __slots__ = ("_caller", "_clock", "_exits", "_snapshot", "_started")
+    __slots__ = ("_caller", "_clock", "_exits", "_snapshot", "_started", "_trace")
 
     def __init__(self, snapshot: Snapshot, caller: Caller, clock: Clock) -> None:
         self._snapshot = snapshot
@@ -24,9 +24,13 @@ class Admission:
         self._clock = clock
         self._exits: list[Exit] = []
         self._started: float | None = None
+        self._trace: Trace = []
 
     async def __aenter__(self) -> None:
         try:
+            self._snapshot, leave = self._snapshot.entered(self._caller)
+            if leave is not None:
+                self._exits.append(leave)
             for pattern in self._snapshot.patterns:
                 await self._enter(pattern)
         except BaseException as error:
@@ -44,11 +48,12 @@ class Admission:
         if mode == "off":
             return
         if isinstance(pattern, Guard):
-            ticket = await pattern.take(self._caller, mode)
+            ticket = await pattern.take(self._caller, mode, self._trace)
             if ticket is not None:
                 self._exits.append(self._exit_guard(pattern, ticket))
-        elif isinstance(pattern, Bound) and mode != "observe":
-            self._exits.append(pattern.enter(self._judge(pattern), lambda: self._started))
+        elif isinstance(pattern, Bound):
+            judge = self._judge(pattern)
+            self._exits.append(pattern.enter(self._caller, mode, judge, lambda: self._started, self._trace))
 
     def _judge(self, pattern: AnyPattern) -> Judge:
         context = self._snapshot.context

@@ -133,7 +133,7 @@ def bind(shape: Shape) -> Callable[..., Fused]:
 
 def source(shape: Shape) -> str:
     """Write out the text of a shape: `run` for any function, `wrap` for a decorated one."""
-    body = ["started = None", *_body(shape, 0), "return result"]
+    body = ["started = trace = None", *_body(shape, 0), "return result"]
     run = ["async def run(func, args, kwargs, caller):", *_deeper(body)]
     wrap = [
         "def wrap(func, policy, snapshot, caller):",
@@ -166,7 +166,9 @@ def _body(shape: Shape, number: int) -> Lines:
 
 def _guard(part: Part, n: str, inner: list[str]) -> Lines:
     yield f"ticket{n} = admit{n}(caller)"
-    yield f"if ticket{n} is None: ticket{n} = await enter{n}(caller)"
+    yield f"if ticket{n} is None:"
+    yield f"{INDENT}if trace is None: trace = []"
+    yield f"{INDENT}ticket{n} = await enter{n}(caller, trace)"
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
     yield f"{charged}counts{n}.started += 1"
     heard = f"(events{n}.handlers or bus.handlers)"
@@ -200,13 +202,13 @@ def _bound(part: Part, n: str, inner: list[str]) -> Lines:
     yield f"counts{n}.started += 1"
     yield f"limit_{n} = limit{n}(config{n})"
     yield f"if limit_{n} <= 0:"
-    yield f"{INDENT}result = await refuse{n}(config{n}, limit_{n})"
+    yield f"{INDENT}result = await refuse{n}(config{n}, limit_{n}, trace)"
     yield "else:"
     yield f"{INDENT}scope{n} = open{n}(limit_{n})"
     yield f"{INDENT}try:"
     yield from _deeper(inner, 2)
     yield f"{INDENT}except BaseException as error:"
-    yield f"{INDENT * 2}result = await cut{n}(scope{n}, limit_{n}, error, started, config{n}, judge{n})"
+    yield f"{INDENT * 2}result = await cut{n}(scope{n}, limit_{n}, error, started, config{n}, judge{n}, trace)"
     yield f"{INDENT}else:"
     yield f"{INDENT * 2}scope{n}.leave(None)"
     yield f"{INDENT * 2}counts{n}.succeeded += 1"
@@ -222,19 +224,19 @@ def _recovering(part: Part, n: str, inner: list[str]) -> Lines:
     yield f"{INDENT}error{n} = error"
     yield f"if error{n} is not None:"
     yield f"{INDENT}call{n} = Call(func, args, kwargs, caller)"
-    yield f"{INDENT}call{n}.started = started"
+    yield f"{INDENT}call{n}.started, call{n}.trace = started, trace"
     yield f"{INDENT}try:"
     yield f"{INDENT * 2}result = await recover{n}(plan{n}, call{n}, error{n}, inner{n})"
     yield f"{INDENT}finally:"
-    yield f"{INDENT * 2}error{n}, started = None, call{n}.started"
+    yield f"{INDENT * 2}error{n}, started, trace = None, call{n}.started, call{n}.trace"
     if part.reads:
         yield "else:"
         yield f"{INDENT}call{n} = Call(func, args, kwargs, caller)"
-        yield f"{INDENT}call{n}.started = started"
+        yield f"{INDENT}call{n}.started, call{n}.trace = started, trace"
         yield f"{INDENT}try:"
         yield f"{INDENT * 2}result = await review{n}(plan{n}, call{n}, result, inner{n})"
         yield f"{INDENT}finally:"
-        yield f"{INDENT * 2}started = call{n}.started"
+        yield f"{INDENT * 2}started, trace = call{n}.started, call{n}.trace"
     else:
         yield "else:"
         yield f"{INDENT}counts{n}.succeeded += 1"

@@ -12,7 +12,7 @@ from aioresilience import callables
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
 from aioresilience.bulkhead import Bulkhead
-from aioresilience.calls import ANYONE, Caller
+from aioresilience.calls import ANYONE, Caller, Resend
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
@@ -22,6 +22,7 @@ from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
 from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
 from aioresilience.policy.admission import Admission
+from aioresilience.policy.partition import Divided, Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
 from aioresilience.retry import RetryPolicy
@@ -98,27 +99,48 @@ class Policy:
         classify: Classifier = EVERY_EXCEPTION,
         idempotent: bool | None = None,
         clock: Clock | None = None,
+        partition: Partition | None = None,
     ) -> None:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
-        self.set(patterns, Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent))
+        context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
+        self.set(patterns, context, partition=partition)
         with _living:
             _live.add(self)
             self.refresh()
 
-    def set(self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1) -> None:
+    def set(
+        self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1, partition: Partition | None = None
+    ) -> None:
         """Put other patterns under the name with one assignment; calls under way keep those they started with."""
         for pattern in patterns:
             if pattern.policy is None:
                 pattern.policy = self.name
-        self._settled = Snapshot(patterns, context, self.clock, generation)
+        settled = Snapshot(patterns, context, self.clock, generation)
+        self._settled = settled if partition is None else self._divided(settled, partition)
         self.refresh()
+
+    def _divided(self, own: Snapshot, partition: Partition) -> Divided:
+        before = getattr(self, "_settled", None)
+        known = before.partitions if isinstance(before, Divided) else None
+        if known is None or not known.fits(partition):
+            return Divided(own, Partitions(partition, own, self.clock))
+        known.adopt(partition, own)
+        return Divided(own, known)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put an earlier snapshot back."""
         self._settled = snapshot
+        if isinstance(snapshot, Divided):
+            snapshot.restore()
         self.refresh()
+
+    @property
+    def partitions(self) -> Partitions | None:
+        """What is kept apart for each host or key, None where nothing is."""
+        settled = self._settled
+        return settled.partitions if isinstance(settled, Divided) else None
 
     @property
     def settled(self) -> Snapshot:
@@ -153,12 +175,21 @@ class Policy:
         """Call `func` under the policy; a plain function runs in a worker thread."""
         return await self.snapshot.run(callables.awaitable(func), args, kwargs, ANYONE)
 
-    def bind(self, *, key: str | None = None, priority: str = "normal", arrived: float | None = None) -> BoundPolicy:
+    def bind(
+        self,
+        *,
+        key: str | None = None,
+        priority: str = "normal",
+        arrived: float | None = None,
+        host: str | None = None,
+        resend: Resend | None = None,
+    ) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
 
-        `arrived` is in seconds of the monotonic clock.
+        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `resend` what a client knows
+        of its request.
         """
-        return BoundPolicy(self, Caller(key, priority, arrived))
+        return BoundPolicy(self, Caller(key, priority, arrived, host, resend))
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
@@ -166,6 +197,10 @@ class Policy:
 
     def _admission(self, caller: Caller) -> Admission:
         snapshot = self.snapshot
+        self._note_skipped(snapshot)
+        return Admission(snapshot, caller, self.clock)
+
+    def _note_skipped(self, snapshot: Snapshot) -> None:
         skipped = [p.key for p in snapshot.patterns if isinstance(p, (Repeat, Replace))]
         if skipped and not self.used_by_admit:
             raise TypeError(
@@ -175,7 +210,6 @@ class Policy:
         for pattern in snapshot.patterns if skipped else ():
             self._tell_skipped(pattern)
         self.used_by_admit |= bool(snapshot.patterns)
-        return Admission(snapshot, caller, self.clock)
 
     @staticmethod
     def _tell_skipped(pattern: AnyPattern) -> None:
@@ -201,13 +235,13 @@ class Policy:
 
     def status(self) -> dict[str, object]:
         """Return name, mode, generation and the live state of every pattern, fit for JSON."""
-        mode = self.mode
+        mode, partitions = self.mode, self.partitions
         return {
             "name": self.name,
             "mode": mode if isinstance(mode, str) else {"enforce": mode.enforce},
             "generation": self.generation,
             "patterns": {pattern.key: pattern.status() for pattern in self.patterns},
-        }
+        } | ({} if partitions is None else {"partitions": partitions.status()})
 
     def __repr__(self) -> str:
         return f"<Policy {self.name!r}: {' → '.join(p.key for p in self.patterns) or 'no patterns'}>"
@@ -229,6 +263,13 @@ class BoundPolicy:
     async def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call `func` under the policy for this caller."""
         return await self.policy.snapshot.run(callables.awaitable(func), args, kwargs, self.caller)
+
+    async def open(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call an async function for this caller; what the call holds lasts until its result is closed.
+
+        The result says when that is by `when_closed(callback)`; one that cannot is taken to be closed.
+        """
+        return await self.policy.snapshot.run_lasting(func, args, kwargs, self.caller)  # type: ignore[return-value]
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block for this caller.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from aioresilience.bound import Exit
 from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
@@ -34,16 +36,31 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
-    __slots__ = ("context", "generation", "patterns", "run", "wrap")
+    __slots__ = ("_lasting", "clock", "context", "generation", "patterns", "run", "wrap")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
+        self.clock = clock
+        self._lasting: Run | None = None
         self.run: Run
         self.wrap: Wrap | None
         """Makes a wrapper of one frame for one function, where there is a fused form."""
         self.run, self.wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+
+    def entered(self, caller: Caller) -> tuple[Snapshot, Exit | None]:
+        """Return what this caller's call runs under, and what must hear of its end."""
+        return self, None
+
+    def run_lasting(
+        self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],
+        caller: Caller,
+    ) -> Awaitable[object]:  # fmt: skip
+        """Call as `run` does, but let the places that the call holds last until its result is closed."""
+        if self._lasting is None:
+            self._lasting = folded(self.patterns, replace(self.context, lasting=True), self.clock)
+        return self._lasting(func, args, kwargs, caller)
 
 
 def attempt_timeout(configs: Iterable[PatternConfig]) -> float | None:

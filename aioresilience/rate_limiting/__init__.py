@@ -5,6 +5,7 @@ from aioresilience.rate_limiting.config import RateLimitConfig, RateLimiterConfi
 from aioresilience.rate_limiting.fleet import FleetRateLimit
 from aioresilience.rate_limiting.local import LocalRateLimiter, RateLimiter
 from aioresilience.rate_limiting.pattern import MissingKeyError, RateLimit
+from aioresilience.rate_limiting.redis_limiter import RedisRateLimiter
 
 __all__ = [
     "FleetRateLimit",
@@ -16,4 +17,5 @@ __all__ = [
     "RateLimitReason",
     "RateLimiter",
     "RateLimiterConfig",
+    "RedisRateLimiter",
 ]

@@ -55,6 +55,11 @@ class Census:
         with self.lock:
             return sum(key not in _UNCOUNTED for table in self.tables for key, _ in table.live(now))
 
+    def spent(self, now: float) -> bool:
+        """Tell whether any bucket has not drained, the shared ones included."""
+        with self.lock:
+            return any(True for table in self.tables for _ in table.live(now))
+
     def room(self, now: float) -> bool:
         """Tell whether one more key fits, after a sweep where that is due; the caller holds the lock."""
         if self.stored() < self.limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import BaseModel, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import BaseModel, Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from aioresilience import units
 from aioresilience.fields import DURATION_SCHEMA, Count, Seconds
@@ -65,7 +65,12 @@ _RATE_SCHEMA: Final = {
     "additionalProperties": False,
 }  # fmt: skip
 
-RateField = Annotated[Rate, PlainValidator(read_rate), WithJsonSchema(_RATE_SCHEMA)]
+
+def _parts(rate: Rate) -> dict[str, object]:
+    return {"permits": rate.permits, "per": rate.period}
+
+
+RateField = Annotated[Rate, PlainValidator(read_rate), PlainSerializer(_parts), WithJsonSchema(_RATE_SCHEMA)]
 """A rate: a string such as `"100/second"`, or permits and their period."""
 
 

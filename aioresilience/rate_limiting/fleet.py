@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from aioresilience.backends import Answer, Backend, Place
-from aioresilience.calls import Caller
+from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, global_bus
 from aioresilience.exceptions import ExceptionConfig, RateLimitReason, RejectionError
@@ -57,6 +57,7 @@ class FleetRateLimit(RateLimit):
     """Limits how many calls start in a time in all processes together."""
 
     on_backend = True
+    splits = False
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class FleetRateLimit(RateLimit):
         *,
         backend: Backend,
         clock: Clock | None = None,
-        shared_as: str | None = None,
+        known_as: str | None = None,
     ) -> None:
         self.backend = backend
         self._fleet = backend.fleet_size
@@ -76,7 +77,7 @@ class FleetRateLimit(RateLimit):
         self._outage = 0
         self._seen: tuple[float, float] = 0.0, 0.0
         self._turns = Turns(self.clock)
-        self._remote = RemoteLimit(backend, shared_as or self.name, self.config, self.clock)
+        self._remote = RemoteLimit(backend, known_as or self.name, self.config, self.clock)
 
     def _build(self, config: RateLimiterConfig) -> AnyBuckets:
         """Build the buckets for when the server is away."""
@@ -231,26 +232,25 @@ class FleetRateLimit(RateLimit):
         key = self._bucket(caller)
         return self._place(caller) if key is None else key
 
-    async def observe(self, caller: Caller) -> object | None:
+    async def observe(self, caller: Caller, trace: Trace) -> object | None:
         """Let the call go on at once; what enforcing would have done is charged to a shadow, and told when known."""
         try:
             key = self._key(caller)
         except MissingKeyError:
-            return await super().observe(caller)
+            return await super().observe(caller, trace)
         if not self.backend.available:
             ticket = self._without_server(caller)
-            return ticket if ticket is not None else await super().observe(caller)
+            return ticket if ticket is not None else await super().observe(caller, trace)
         place = self._remote.place(key, by_key=self._limit.by_key, shadow=True)
         future = self.backend.ask(place)
-        future.add_done_callback(lambda done: self._observed(done, key, caller))
+        future.add_done_callback(lambda done: self._observed(done, key, trace))
         return Shadow(place, future)
 
-    def _observed(self, done: asyncio.Future[Answer | None], key: str, caller: Caller) -> None:
+    def _observed(self, done: asyncio.Future[Answer | None], key: str, trace: Trace) -> None:
         answer = None if done.cancelled() else done.result()
         if answer is not None and not answer.granted:
             self.counts.observed += 1
-            if self.listening():
-                self.decided("would_reject", self._refuse(key, caller, answer.retry_after))
+            self.decide(trace, "would_reject", self._reason(key).name)
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Give the permit back if a pattern further in refused the call."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Final, Literal
 
-from aioresilience.backends import Place
+from aioresilience.backends import NOTHING, Charge, Place
 from aioresilience.rate_limiting.buckets import GIL
 
 LIFE: Final = 1.0
@@ -18,7 +18,7 @@ FIRST: Final = 8
 LARGEST: Final = 10_000
 """Permits of the first and of the largest lease that `auto` asks for."""
 
-Left = tuple[Place, int, float]
+Left = tuple[Place, int, Charge]
 """Permits to give back, and the charge of the last of them."""
 
 
@@ -29,7 +29,7 @@ class Lease:
 
     waited = False
 
-    def __init__(self, place: Place | None, size: int, charge: float, until: float) -> None:
+    def __init__(self, place: Place | None, size: int, charge: Charge, until: float) -> None:
         self.place = place
         self.left = self.size = size
         self.charge = charge
@@ -88,7 +88,7 @@ class Leases:
         with self._lock:
             lease = self._by_key.get(key)
             if lease is None:
-                self._by_key[key] = Lease(None, 0, 0.0, now + LIFE)
+                self._by_key[key] = Lease(None, 0, NOTHING, now + LIFE)
                 return 0
             if lease.wanted < 0:
                 lease.wanted = min(LARGEST, max(FIRST, 2 * lease.size)) if now < lease.until else lease.size // 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
@@ -42,6 +42,7 @@ class RateLimit(Guard[RateLimiterConfig]):
     pattern_type = PatternType.RATE_LIMITER
     reasons = RateLimitReason
     error_type = RateLimitExceededError
+    splits = True
     on_backend: ClassVar[bool] = False
     """Whether a server counts."""
 
@@ -239,6 +240,16 @@ class RateLimit(Guard[RateLimiterConfig]):
             self._publish(EventType.STATE_RESTARTED, changes | {"kept": "the spent share"})
         limits: dict[str, object] = {"old_limit": rate_text(old.rate), "old_burst": old.capacity, "burst": new.capacity}
         self._publish(EventType.LIMIT_UPDATED, limits)
+
+    def twin(self, name: str) -> Self:
+        """Return a limiter with buckets of its own."""
+        twin = super().twin(name)
+        twin._limit.emitter = self.events
+        return twin
+
+    def holds_back(self, now: float) -> bool:
+        """Tell whether anything of what it allows is spent."""
+        return not self._limit.table.rests(now) and self._census.spent(now)
 
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from aioresilience.backends import Answer, Backend, Place
+from aioresilience.backends import Answer, Backend, Charge, Place
 from aioresilience.backends.scripts import ALGORITHMS
 from aioresilience.backends.thread import renew_in_children
 from aioresilience.clock import Clock
@@ -58,7 +58,7 @@ class RemoteLimit:
         else:
             until, held_by = now + LIFE, leases
 
-            def hold(where: Place, count: int, charge: float) -> None:
+            def hold(where: Place, count: int, charge: Charge) -> None:
                 self._hold(held_by, key, Lease(where, count, charge, until))
 
             parts = max(FEWEST_PARTS, self.backend.fleet_size)

@@ -10,20 +10,23 @@ from aioresilience.backends import Backend, BackendConfig
 class Backends:
     """Makes a backend when the first policy needs it, and follows the document."""
 
-    def __init__(self, configs: Mapping[str, BackendConfig]) -> None:
-        self._configs = configs
+    def __init__(self) -> None:
+        self._configs: Mapping[str, BackendConfig] = {}
         self._live: dict[str, Backend] = {}
 
-    def get(self, name: str, configs: Mapping[str, BackendConfig] | None = None) -> Backend:
-        """Return the backend of that name; `configs` are those of a document that is not in effect yet."""
+    def get(self, name: str) -> Backend:
+        """Return the backend of that name, which starts nothing before its first check."""
         backend = self._live.get(name)
         if backend is None:
-            known = self._configs if configs is None else configs
-            backend = self._live[name] = Backend(name, known[name])
+            backend = self._live[name] = Backend(name, self._configs[name])
         return backend
 
+    def expect(self, configs: Mapping[str, BackendConfig]) -> None:
+        """Know the backends of a document for which policies are built; those in use go on as they are."""
+        self._configs = configs
+
     def follow(self, configs: Mapping[str, BackendConfig]) -> None:
-        """Let every backend go on under its new config; one that is gone goes on as it was, for retired policies."""
+        """Go on as the document in effect says; one that it leaves out goes on for retired policies."""
         self._configs = configs
         for name, backend in self._live.items():
             if name in configs:

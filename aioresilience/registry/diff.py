@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aioresilience.config import Document, PolicySpec
 from aioresilience.fields import written
@@ -33,13 +33,35 @@ def effect_of(pattern: str, name: str) -> str:
     return EFFECTS.get((pattern, name)) or EFFECTS.get((pattern, "*")) or NEXT_CALL
 
 
-def differences(old: Document, new: Document) -> tuple[Change, ...]:
-    """Return every change, policies in alphabetical order."""
-    return tuple(_differences(old, new))
+def differences(old: Document, new: Document, breathe: Callable[[], None] = lambda: None) -> tuple[Change, ...]:
+    """Return every change: the document's first, then policies in alphabetical order.
+
+    `breathe` is called between policies, of which there may be thousands.
+    """
+    return (*_document_changes(old, new), *_policies_changes(old, new, breathe))
 
 
-def _differences(old: Document, new: Document) -> Iterator[Change]:
+def _document_changes(old: Document, new: Document) -> Iterator[Change]:
+    for field in type(new.settings).model_fields:
+        before, after = getattr(old.settings, field), getattr(new.settings, field)
+        if before != after:
+            yield Change("", "changed", f"settings.{field}", before, after)
+    if old.service != new.service:
+        yield Change("", "changed", "service", old.service, new.service)
+    for name in sorted(old.backends.keys() | new.backends.keys()):
+        if old.backends.get(name) != new.backends.get(name):
+            before, after = (_presence(document.backends.get(name)) for document in (old, new))
+            yield Change("", "changed", f"backends.{name}", before, after)
+
+
+def _presence(backend: object) -> str:
+    """Say whether there is a backend; what is in it may be secret."""
+    return "absent" if backend is None else "present"
+
+
+def _policies_changes(old: Document, new: Document, breathe: Callable[[], None]) -> Iterator[Change]:
     for name in sorted(old.policies.keys() | new.policies.keys()):
+        breathe()
         before, after = old.policies.get(name), new.policies.get(name)
         if before is None:
             yield Change(name, "added")
@@ -76,7 +98,7 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
 
 
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
-    for field in ("mode", "idempotent", "rules", "shared"):
+    for field in ("mode", "idempotent", "rules", "shared", "partition"):
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
             effect = "new state" if field == "shared" else NEXT_CALL

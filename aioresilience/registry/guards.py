@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 from aioresilience.config import ConfigError, Diagnostic, Document, diagnose
+from aioresilience.registry.ledger import Ledger
 
 
-def check_against(old: Document, new: Document, ended: Set[str]) -> None:
-    """Raise ConfigError where `new` looks like a truncated file, or removes what `old` must keep."""
-    found = [*_truncated(ended, new), *_shrunk(old, new), *_removed(old, new)]
+def check_against(ledger: Ledger, new: Document) -> None:
+    """Raise ConfigError where `new` looks like a truncated file, or removes what must stay."""
+    found = list(objections(ledger, new))
     if found:
         raise ConfigError(found)
 
 
-def _truncated(ended: Set[str], new: Document) -> list[Diagnostic]:
-    lost = sorted((ended - new.ended) & {path for path, _ in new.files})
-    return [
-        diagnose(
-            "AR318", None, f"{path}: the last line 'end: true' is missing, so the file looks cut off",
-            hint="write the whole file, or remove 'end: true' and restart",
-        )
-        for path in lost
-    ]  # fmt: skip
+def objections(ledger: Ledger, new: Document) -> Iterator[Diagnostic]:
+    """Say what speaks against `new` after the document in effect; nothing does after a fallback."""
+    if not ledger.on_fallback:
+        yield from _truncated(ledger.ended, new)
+        yield from _shrunk(ledger.document, new)
+        yield from _removed(ledger.document, new)
 
 
-def _shrunk(old: Document, new: Document) -> list[Diagnostic]:
+def _truncated(ended: Set[str], new: Document) -> Iterator[Diagnostic]:
+    for path in sorted((ended - new.ended) & {path for path, _ in new.files}):
+        message = f"{path}: the last line 'end: true' is missing, so the file looks cut off"
+        yield diagnose("AR318", None, message, hint="write the whole file, or remove 'end: true' and restart")
+
+
+def _shrunk(old: Document, new: Document) -> Iterator[Diagnostic]:
     kept, before = len(old.policies.keys() & new.policies.keys()), len(old.policies)
     if old.whole or new.settings.shrink == "allow" or kept * 2 >= before:
-        return []
+        return
     message = f"{before - kept} of {before} policies would go, as they do when a file is cut off"
     hint = "if it is meant, set 'settings: {shrink: allow}' or end files with 'end: true'"
-    return [diagnose("AR319", None, message, hint=hint)]
+    yield diagnose("AR319", None, message, hint=hint)
 
 
-def _removed(old: Document, new: Document) -> list[Diagnostic]:
+def _removed(old: Document, new: Document) -> Iterator[Diagnostic]:
     gone = sorted(old.policies.keys() - new.policies.keys())
-    if not gone or new.settings.on_removed != "reject":
-        return []
-    message = f"removes {', '.join(gone)}, and 'settings: {{on_removed: reject}}' forbids that"
-    return [diagnose("AR320", None, message, hint="put them back, or set 'on_removed: keep'")]
+    if gone and new.settings.on_removed == "reject":
+        message = f"removes {', '.join(gone)}, and 'settings: {{on_removed: reject}}' forbids that"
+        yield diagnose("AR320", None, message, hint="put them back, or set 'on_removed: keep'")

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from aioresilience.clock import Clock
-from aioresilience.config import AnySource, ConfigError, Document, FileSource, diagnose, load
+from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec, TextSource, diagnose, load
 from aioresilience.config.encoding import MAX_BYTES
+from aioresilience.config.load import paced
 from aioresilience.pattern import AnyPattern
-from aioresilience.registry.sources import read_settled
+from aioresilience.registry.fingerprint import Fingerprint, fingerprint
+from aioresilience.registry.sources import file_sources, read_settled
 
 PREFIX = "AIORESILIENCE_"
+TRIES: Final = 5
+"""How often a set of files is read that changes meanwhile."""
+REST: Final = 50e-6
+"""Seconds of a pause in the work: long enough for a waiting thread to take the interpreter, which sleep(0) is not."""
+
+
+class _Moving(Exception):
+    """The files changed while they were read."""
 
 
 @dataclass(slots=True)
@@ -27,12 +40,54 @@ class Loader:
     environment: str | None = None
     callables: dict[str, Callable[..., object]] = field(default_factory=dict)
     patches: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    looked: dict[str, Fingerprint] = field(default_factory=dict)
+    """Every file that the registry's own sources need, found or not, as it was when it was last read."""
 
-    def document(self, sources: Sequence[AnySource] | None = None) -> Document:
-        """Read, merge and validate; ConfigError with everything that is wrong."""
+    def own(self, known: Mapping[str, PolicySpec]) -> Document:
+        """Read the registry's own sources."""
+        looked: dict[str, Fingerprint] = {}
+        try:
+            return self._settled(self.sources, known, looked)
+        finally:
+            self.looked = looked
+
+    def document(self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec]) -> Document:
+        """Read, merge and validate; ConfigError with everything that is wrong.
+
+        Policies that equal one of `known` are taken from it.
+        """
+        return self._settled(sources, known, {})
+
+    def _settled(
+        self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec], looked: dict[str, Fingerprint]
+    ) -> Document:
+        """Read a set of files as it was at one time, though one of them is written while another is read."""
+        for _ in range(TRIES):
+            try:
+                return self._once(sources, known, looked)
+            except _Moving:
+                time.sleep(REST)
+        message = "the files change while they are read"
+        raise ConfigError([diagnose("AR101", None, message, hint="replace them at once, by a rename")])
+
+    def _once(
+        self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec], looked: dict[str, Fingerprint]
+    ) -> Document:
+        looked.clear()
+        try:
+            document = self._load(sources, known, partial(_note, looked))
+        except ConfigError:
+            _refuse_moving(looked)
+            raise
+        _refuse_moving(looked)
+        return document
+
+    def _load(
+        self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec], looked: Callable[[str], None]
+    ) -> Document:
         root = self.environ.get(PREFIX + "ROOT")
         return load(
-            self.sources if sources is None else sources,
+            sources,
             patterns=self.patterns,
             environ=self.environ,
             environment=self.environment or self.environ.get(PREFIX + "ENVIRONMENT"),
@@ -41,9 +96,11 @@ class Loader:
             root=Path(root) if root else None,
             read=read_settled,
             patches=self.patches,
-            breathe=_breathe,
+            breathe=breathe,
             strict=self.environ.get(PREFIX + "STRICT", "").lower() in ("1", "true"),
             max_bytes=self._max_bytes(),
+            known=known,
+            looked=looked,
         )
 
     def _max_bytes(self) -> int:
@@ -60,5 +117,27 @@ class Loader:
         return None if not path else [FileSource(Path(path))]
 
 
-def _breathe() -> None:
-    time.sleep(0)
+def _note(looked: dict[str, Fingerprint], path: str) -> None:
+    looked.setdefault(path, fingerprint([path]))
+
+
+def _refuse_moving(looked: Mapping[str, Fingerprint]) -> None:
+    if any(fingerprint([path]) != before for path, before in looked.items()):
+        raise _Moving
+
+
+def breathe() -> None:
+    """Let the threads of event loops have the interpreter."""
+    time.sleep(REST)
+
+
+def pace() -> Callable[[], None]:
+    """Return a function to call between small steps of work: it breathes about every millisecond."""
+    return paced(breathe)
+
+
+def env_sources(environ: Mapping[str, str]) -> tuple[AnySource, ...]:
+    """Return the sources that variables name; none at all means that variables define the policies."""
+    inline = environ.get(PREFIX + "CONFIG_INLINE")
+    paths = [path for path in environ.get(PREFIX + "CONFIG", "").split(os.pathsep) if path]
+    return (*file_sources(paths), *([TextSource(inline, PREFIX + "CONFIG_INLINE")] if inline else []))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from aioresilience.events import EventEmitter
 from aioresilience.exceptions import UnknownPolicyError
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import BUILTIN, Policy
-from aioresilience.registry import reporting
+from aioresilience.registry import forking, reporting
 from aioresilience.registry.building import Builder
-from aioresilience.registry.diff import differences
 from aioresilience.registry.ledger import Ledger
-from aioresilience.registry.loading import PREFIX, Loader
+from aioresilience.registry.loading import Loader, env_sources
+from aioresilience.registry.overrides import Overrides
 from aioresilience.registry.results import Plan, ReloadResult
+from aioresilience.registry.signals import SignalReloads
 from aioresilience.registry.sources import Given, absolute, file_sources, given_source
 from aioresilience.registry.transaction import Transaction
 from aioresilience.registry.watch import Watcher, Watching
@@ -51,28 +53,32 @@ class Registry:
         )  # fmt: skip
         self.events = EventEmitter("registry")
         self.builder = Builder(patterns, self.clock)
-        self.ledger = self._start()
-        self.lock = threading.RLock()
+        self.lock, self.swapping = threading.RLock(), threading.RLock()
         self.is_default = False
         self.policies: dict[str, Policy] = {}
         self.specs: dict[str, PolicySpec] = {}
         self._transaction = Transaction(self)
         self._watcher = Watcher(self)
+        self.overrides = Overrides(self)
+        self._signals = SignalReloads(self)
+        self._start()
+        forking.follow(self)
 
-    def _start(self) -> Ledger:
-        fallback = self.loader.fallback()
+    def _start(self) -> None:
+        loader, fallback = self.loader, self.loader.fallback()
         try:
-            document, on_fallback = self.loader.document(), False
-        except ConfigError as error:
+            document, error = loader.own({}), None
+        except ConfigError as caught:
             if fallback is None:
                 raise
-            document, on_fallback = self.loader.document(fallback), True
+            document, error = loader.document(fallback, {}), caught
+        self.ledger = Ledger(document, applied_at=self.clock.wall(), ended=set(document.ended), seen=document.files)
+        if error is not None:
+            self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
-        ledger = Ledger(document, applied_at=self.clock.wall(), on_fallback=on_fallback)
-        ledger.seen = () if on_fallback else document.files
-        ledger.ended |= document.ended
+        self.builder.backends.follow(document.backends)
         reporting.findings(self, document)
-        return ledger
+        self.overrides.follow(document)
 
     @classmethod
     def from_file(
@@ -177,8 +183,8 @@ class Registry:
                 if spec is None:
                     raise self._unknown(name)
                 policy = self.builder.policy(spec, name, self.generation)
-                self.specs[name] = spec
                 self.policies[name] = policy
+                self.specs[name] = spec  # last: a swap under way takes every name here for one that has its policy
             return policy
 
     @staticmethod
@@ -253,9 +259,15 @@ class Registry:
         return self.loader.patches.get(name)
 
     def plan(self, source: Given | None = None) -> Plan:
-        """Return what applying `source`, or the files as they are now, would change; change nothing."""
-        document = self.loader.document(None if source is None else [given_source(source)])
-        return Plan(differences(self.document, document), document.revision, document.findings)
+        """Return what applying `source`, or the files as they are now, would change and meet; change nothing.
+
+        Raises ConfigError where the document is wrong; what else would keep it out is in the plan's `refusals`.
+        """
+        return self._transaction.plan(None if source is None else [given_source(source)])
+
+    async def aplan(self, source: Given | None = None) -> Plan:
+        """Plan in a worker thread, for coroutines."""
+        return await asyncio.to_thread(self.plan, source)
 
     def rollback(self, steps: int = 1) -> ReloadResult:
         """Apply the document of `steps` applications ago; it stays until the files change again."""
@@ -265,10 +277,17 @@ class Registry:
         """Roll back in a worker thread, for coroutines."""
         return await asyncio.to_thread(self.rollback, steps)
 
-    def renew_locks(self) -> None:
-        """Replace the locks in a forked child, whose other threads are gone while they may hold them."""
-        self.lock = threading.RLock()
+    def expire_overrides(self) -> ReloadResult:
+        """Take away the overrides whose time is over; the registry does so by itself, watching or not."""
+        return self._transaction.expire()
+
+    def restart_in_child(self) -> None:
+        """Go on in a forked child, whose other threads are gone: with locks that nobody holds, and threads anew."""
+        self.lock, self.swapping = threading.RLock(), threading.RLock()
+        self.builder.renew_lock()
         self._transaction = Transaction(self)
+        self._watcher.restart_in_child()
+        self._signals.restart_in_child()
 
     def start_watching(self) -> None:
         """Apply changes of the files from now on, by a daemon thread; harmless when it watches already."""
@@ -277,6 +296,30 @@ class Registry:
     def stop_watching(self) -> None:
         """Stop watching; returns when the thread has ended."""
         self._watcher.stop()
+
+    def reload_on_signal(self, number: int | None = None) -> None:
+        """Reload whenever the signal comes, SIGHUP by default; for the main thread, where Python sets handlers.
+
+        What handled the signal before is called as well. The reload runs on a thread of its own, and its result is in
+        the log, the events and the status.
+        """
+        self._signals.start(signal.SIGHUP if number is None else number)
+
+    def ignore_signals(self) -> None:
+        """Put back what handled the signals before."""
+        self._signals.stop()
+
+    def close(self) -> None:
+        """Stop watching, give leased permits back and close the connections of the backends; blocks for a moment.
+
+        The policies go on as they are; a check on a backend opens it again.
+        """
+        self.stop_watching()
+        self.builder.backends.close()
+
+    async def aclose(self) -> None:
+        """Close in a worker thread, for coroutines."""
+        await asyncio.to_thread(self.close)
 
     def watching(self) -> Watching:
         """Watch inside an `async with` block."""
@@ -295,10 +338,3 @@ def _set(patches: dict[str, Mapping[str, object]], name: str, fields: Mapping[st
     patches.pop(name, None)
     if fields is not None:
         patches[name] = dict(fields)
-
-
-def env_sources(environ: Mapping[str, str]) -> tuple[AnySource, ...]:
-    """Return the sources that variables name; none at all means that variables define the policies."""
-    inline = environ.get(PREFIX + "CONFIG_INLINE")
-    paths = [path for path in environ.get(PREFIX + "CONFIG", "").split(os.pathsep) if path]
-    return (*file_sources(paths), *([TextSource(inline, PREFIX + "CONFIG_INLINE")] if inline else []))

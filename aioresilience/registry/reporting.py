@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
-from aioresilience.config import ConfigError, Document
+from aioresilience.config import ConfigError, Document, OverrideSpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
 from aioresilience.registry.names import declared_names
-from aioresilience.registry.results import ReloadResult
+from aioresilience.registry.results import Change, ReloadResult
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
     from aioresilience.registry.watch import Watcher
 
-LOGGER = "aioresilience.registry"
+LOGGER: Final = "aioresilience.registry"
+SHOWN: Final = 20
+"""Changes in a log line; the event has them all."""
+LINES: Final = 100
+"""Lines of one message in the log."""
 
 
 def tell(registry: Registry, name: str, message: str, level: int = logging.INFO, **details: object) -> None:
-    """Log one line and publish one event."""
-    log_event(LOGGER, level, f"{name}: {message}")
+    """Log the message, a record for each of its lines, and publish one event."""
+    for line in message.split("\n")[:LINES]:
+        log_event(LOGGER, level, f"{name}: {line}")
     if registry.events.handlers or global_bus.handlers:
         ledger = registry.ledger
         registry.events.publish(
@@ -37,31 +43,61 @@ def accepted(registry: Registry, result: ReloadResult, recovered: bool) -> None:
     if result.outcome == "applied":
         changes = [str(change) for change in result.changes]
         head = f"generation {result.generation}, revision {result.revision[:12]}, by {result.trigger}"
-        tell(registry, "reload_applied", f"{head}: {'; '.join(changes[:20]) or 'no policy changed'}", changes=changes)
+        more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+        text = "; ".join(changes[:SHOWN]) or "no policy changed"
+        tell(
+            registry, "reload_applied", f"{head}: {text}{more}",
+            changes=changes, trigger=result.trigger, outcome=result.outcome,
+        )  # fmt: skip
         findings(registry, registry.document)
     if recovered:
-        tell(registry, "reload_recovered", f"the sources are good again, revision {result.revision[:12]}")
+        message = f"the sources are good again, revision {result.revision[:12]}, by {result.trigger}"
+        tell(registry, "reload_recovered", message, trigger=result.trigger)
 
 
 def rejected(registry: Registry, result: ReloadResult) -> None:
     """Tell of a document that was refused whole."""
-    head = f"{len(result.diagnostics)} errors, by {result.trigger}; generation {result.generation} stays"
-    message = f"{head}\n{result.message}"
+    count = len(result.diagnostics)
+    head = f"{count} error{'s' if count != 1 else ''}, by {result.trigger}; generation {result.generation} stays"
     diagnostics = [str(diagnostic) for diagnostic in result.diagnostics]
-    tell(registry, "reload_rejected", message, logging.ERROR, diagnostics=diagnostics)
+    tell(
+        registry, "reload_rejected", f"{head}\n{result.message}", logging.ERROR,
+        diagnostics=diagnostics, trigger=result.trigger, outcome=result.outcome,
+    )  # fmt: skip
 
 
 def findings(registry: Registry, document: Document) -> None:
     """Tell of what lint found; it refuses nothing."""
     for finding in document.findings:
-        log_event(LOGGER, logging.WARNING, f"config_lint: {finding}")
+        tell(registry, "config_lint", str(finding), logging.WARNING, id=finding.id)
 
 
 def started_on_fallback(registry: Registry, error: ConfigError) -> None:
     """Say loudly that the configuration in effect is the fallback."""
     broken = ", ".join(registry.source_names())
     message = f"{broken} cannot be used, so AIORESILIENCE_FALLBACK_CONFIG is in effect\n{error}"
-    log_event(LOGGER, logging.CRITICAL, f"fallback_config_used: {message}")
+    tell(registry, "fallback_config_used", message, logging.CRITICAL)
+
+
+def retired(registry: Registry, changes: Iterable[Change]) -> None:
+    """Tell of policies that the document has no more and that the process goes on with, because it uses them."""
+    gone = [change.policy for change in changes if change.kind == "removed" and change.policy in registry.policies]
+    if gone:
+        message = f"{', '.join(gone)}: removed from the sources, and goes on where it is used"
+        tell(registry, "policy_retired", message, logging.WARNING, policies=gone)
+
+
+def restart_required(registry: Registry, before: Document) -> None:
+    """Name what has changed and holds only from the next start on."""
+    now = registry.document
+    if before.service != now.service:
+        message = f"service: {before.service} → {now.service} holds from the next start on"
+        tell(registry, "restart_required", message, logging.WARNING, settings=["service"])
+
+
+def described(override: OverrideSpec) -> dict[str, object]:
+    """Return an override as events and the status show it; `expires` is in seconds since the epoch."""
+    return {"policy": override.policy, "expires": override.expires, "reason": override.reason, "by": override.by}
 
 
 def verify(registry: Registry) -> None:
@@ -70,7 +106,8 @@ def verify(registry: Registry) -> None:
         registry.get(name)
     pending = registry.document.pending
     if pending:
-        log_event(LOGGER, logging.WARNING, f"exception names not resolved yet: {', '.join(pending)}")
+        message = f"exceptions not found yet: {', '.join(pending)}"
+        tell(registry, "name_unresolved", message, logging.WARNING, names=list(pending))
 
 
 def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
@@ -84,7 +121,7 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "revision": document.revision,
         "service": document.service,
         "metadata": dict(document.metadata),
-        "sources": [_source(path, digest) for path, digest in document.files] or _named(registry),
+        "sources": _sources(registry) or _named(registry),
         "last_reload_successful": not ledger.last_attempt_failed,
         "last_success_at": ledger.applied_at,
         "last_error": ledger.last_error,
@@ -92,16 +129,25 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "pinned": ledger.pinned,
         "config_age_seconds": max(0.0, now - ledger.applied_at),
         "reloads": dict(ledger.reloads),
+        "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
         "watcher": watcher.status(),
+        "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
+        "overrides": [described(override) for override in document.overrides if override.active],
+        "policies_retired": sorted(used.keys() - document.policies.keys()),
         "findings": [str(finding) for finding in document.findings],
         "pending_exceptions": list(document.pending),
         "policies": {name: _policy(document, name, used.get(name)) for name in sorted({*document.policies, *used})},
     }
 
 
-def _source(path: str, digest: str) -> dict[str, object]:
-    return {"path": os.path.abspath(path), "sha256": digest, "read_ok": os.access(path, os.R_OK)}
+def _sources(registry: Registry) -> list[dict[str, object]]:
+    """Return every file of the sources: its hash as last read, and whether it can be read now."""
+    digests = dict(registry.ledger.seen)
+    return [
+        {"path": os.path.abspath(path), "sha256": digests.get(path), "read_ok": os.access(path, os.R_OK)}
+        for path in registry.loader.looked
+    ]
 
 
 def _named(registry: Registry) -> list[dict[str, object]]:

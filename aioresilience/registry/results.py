@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,8 +15,9 @@ Outcome = Literal["applied", "unchanged", "rejected"]
 class Change:
     """One difference between two documents.
 
-    `path` is below the policy, such as `retry.max_attempts`, and empty where the whole policy came or went; `effect`
-    says what becomes of live state.
+    `path` is below the policy, such as `retry.max_attempts`, and empty where the whole policy came or went;
+    `policy` is empty where the change concerns the document, such as `settings.shrink`; `effect` says what becomes of
+    live state.
     """
 
     policy: str
@@ -27,12 +29,16 @@ class Change:
     old_text: str = ""
     """`old` as the file would write it."""
     new_text: str = ""
+    live: Mapping[str, object] = field(default_factory=dict)
+    """In a plan: the state that the change would meet, such as `{"active": 8, "limit": 10}`."""
 
     def __str__(self) -> str:
+        effect = f" ({self.effect})" if self.effect else ""
         if not self.path:
-            return f"{self.policy}: {self.kind}{f' ({self.effect})' if self.effect else ''}"
-        values = f"{self.old_text or self.old} → {self.new_text or self.new}"
-        return f"{self.policy}.{self.path}: {values}{f' ({self.effect})' if self.effect else ''}"
+            return f"{self.policy}: {self.kind}{effect}"
+        where = f"{self.policy}.{self.path}" if self.policy else self.path
+        now = f" [now {', '.join(f'{key} {value}' for key, value in self.live.items())}]" if self.live else ""
+        return f"{where}: {self.old_text or self.old} → {self.new_text or self.new}{effect}{now}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,19 @@ class ReloadResult:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What applying a document would change; truthy when there is anything."""
+    """What applying a document would change; truthy when there is anything.
+
+    `refusals` are what would keep it from being applied, valid as it is: it looks cut off, or removes what must stay.
+    """
 
     changes: tuple[Change, ...] = ()
     revision: str = ""
     diagnostics: tuple[Diagnostic, ...] = field(default=())
+    refusals: tuple[Diagnostic, ...] = field(default=())
 
     def __bool__(self) -> bool:
         return bool(self.changes)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.changes)) or "no changes"
+        refused = [f"would be refused: {one}" for one in self.refusals]
+        return "\n".join([*refused, *map(str, self.changes)]) or "no changes"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from aioresilience.config import AnySource, ConfigError, Document, PolicySpec, diagnose
+from aioresilience.config import AnySource, ConfigError, Document
+from aioresilience.config.reading import collector_paused
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.registry import reporting
-from aioresilience.registry.building import Rebuilt
 from aioresilience.registry.diff import differences
-from aioresilience.registry.guards import check_against
-from aioresilience.registry.results import ReloadResult
+from aioresilience.registry.guards import check_against, objections
+from aioresilience.registry.loading import pace
+from aioresilience.registry.outlook import with_live_state
+from aioresilience.registry.results import Outcome, Plan, ReloadResult
+from aioresilience.registry.swap import swap
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
@@ -28,137 +30,121 @@ class Transaction:
 
     def reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
         """Apply the registry's own sources; a pinned document gives way only to changed files or an explicit call."""
-        with self._serial:
-            ledger = self._registry.ledger
-            result = self._run(self._registry.loader.document, trigger, expected_revision, own=True)
-            if result.outcome != "rejected":
-                ledger.on_fallback = False
-            return result
+        with self._serial, collector_paused():
+            self._expect(expected_revision)
+            try:
+                return self._accept_own(self._own(), trigger)
+            except ConfigError as error:
+                return self._reject_own(error, trigger)
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
-        with self._serial:
-            ledger = self._registry.ledger
-            result = self._run(lambda: self._registry.loader.document(sources), "apply", expected_revision, own=False)
+        with self._serial, collector_paused():
+            self._expect(expected_revision)
+            result = self._accept(lambda: self._load(sources), "apply", guarded=True)
             if result.outcome == "applied":
-                ledger.pinned, ledger.sources = True, tuple(sources)
+                self._registry.ledger.pinned, self._registry.ledger.sources = True, tuple(sources)
             return result
 
     def patch(self, change: Callable[[], None]) -> ReloadResult:
         """Change the layer of code, and apply the sources that are in effect with it."""
-        with self._serial:
+        with self._serial, collector_paused():
             change()
             ledger = self._registry.ledger
-            load = lambda: self._registry.loader.document(ledger.sources if ledger.pinned else None)  # noqa: E731
-            return self._run(load, "code", None, own=False, guarded=False)
+            pinned = ledger.sources if ledger.pinned else None
+            return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
 
     def rollback(self, steps: int) -> ReloadResult:
         """Apply an earlier document and pin it; IndexError where there is none."""
-        with self._serial:
+        with self._serial, collector_paused():
             ledger = self._registry.ledger
             if not 1 <= steps <= len(ledger.history):
                 raise IndexError(f"cannot go back {steps}: {len(ledger.history)} earlier documents are kept")
             earlier = ledger.history[-steps]
-            result = self._run(lambda: earlier, "rollback", None, own=False, guarded=False)
-            ledger.pinned = True
+            result = self._accept(lambda: ledger.as_of(earlier, self._registry.clock.wall()), "rollback")
+            if result.outcome != "rejected":
+                ledger.pinned, ledger.sources = True, None
             return result
 
-    def _run(
-        self, load: Callable[[], Document], trigger: str, expected: str | None, *, own: bool, guarded: bool = True
-    ) -> ReloadResult:
-        ledger = self._registry.ledger
-        if expected is not None and expected != ledger.document.revision:
+    def expire(self) -> ReloadResult:
+        """Take away the overrides whose time is over; whatever is pinned stays pinned."""
+        with self._serial, collector_paused():
+            ledger, now = self._registry.ledger, self._registry.clock.wall()
+            return self._accept(lambda: ledger.as_of(ledger.document, now), "override")
+
+    def plan(self, sources: Sequence[AnySource] | None) -> Plan:
+        """Look at what a document would change, with what the guards would say; change nothing."""
+        with self._serial, collector_paused():
+            registry, ledger = self._registry, self._registry.ledger
+            document = self._own() if sources is None else self._load(sources)
+            changes = with_live_state(differences(ledger.document, document, pace()), registry.policies)
+            refusals = tuple(objections(ledger, document))
+            return Plan(changes, document.revision, document.findings, refusals)
+
+    def _expect(self, revision: str | None) -> None:
+        present = self._registry.ledger.document.revision
+        if revision is not None and revision != present:
             raise RevisionConflictError(
-                f"expected revision {expected[:12]}, but {ledger.document.revision[:12]} is in effect; look again"
+                f"expected revision {revision[:12]}, but {present[:12]} is in effect; look again"
             )
-        try:
-            document = load()
-            if own and self._held_by_pin(document, trigger):
-                return self._result("unchanged", trigger)
-            if guarded:
-                check_against(ledger.document, document, ledger.ended)
-            return self._accept(document, trigger, own)
-        except ConfigError as error:
-            return self._reject(error, trigger)
 
-    def _held_by_pin(self, document: Document, trigger: str) -> bool:
+    def _own(self) -> Document:
+        return self._registry.loader.own(self._registry.ledger.document.policies)
+
+    def _load(self, sources: Sequence[AnySource]) -> Document:
+        return self._registry.loader.document(sources, self._registry.ledger.document.policies)
+
+    def _accept_own(self, document: Document, trigger: str) -> ReloadResult:
         ledger = self._registry.ledger
-        held = ledger.pinned and trigger == "file" and document.files == ledger.seen
-        if not held:
-            ledger.pinned = False
-        return held
-
-    def _accept(self, document: Document, trigger: str, own: bool) -> ReloadResult:
-        registry, ledger = self._registry, self._registry.ledger
-        recovered = ledger.last_attempt_failed
-        if own:
-            ledger.seen = document.files
-            ledger.ended |= document.ended
-        if document.revision == ledger.document.revision:
-            ledger.document = document
-            ledger.note("unchanged")
+        if ledger.pinned and trigger == "file" and document.files == ledger.seen:
             result = self._result("unchanged", trigger)
         else:
-            changes = differences(ledger.document, document)
-            self._swap(document)
-            result = self._result("applied", trigger, changes=changes, diagnostics=document.findings)
-        reporting.accepted(registry, result, recovered)
+            check_against(ledger, document)
+            result = self._put(document, trigger)
+            ledger.pinned = ledger.on_fallback = False
+            ledger.seen = document.files
+            ledger.ended |= document.ended
+        reporting.accepted(self._registry, result, recovered=ledger.recover())
         return result
 
-    def _swap(self, document: Document) -> None:
-        registry, ledger = self._registry, self._registry.ledger
-        same = self._unchanged(document)
-        with registry.lock:
-            rebuilt = self._put(document, same, ledger.generation + 1)
-            ledger.accept(document, registry.clock.wall())
-            for policy in rebuilt:
-                registry.specs[policy.policy.name] = policy.spec
-
-    def _unchanged(self, document: Document) -> dict[str, PolicySpec]:
-        """Return the specifications in use that stay as they are, compared outside of the lock."""
-        same = {}
-        for number, (name, old) in enumerate(list(self._registry.specs.items())):
-            if number % 50 == 0:
-                time.sleep(0)  # let the loop's thread have the interpreter
-            new = self._wanted(name, old, document)
-            if new is None or new == old:
-                same[name] = old
-        return same
-
-    @staticmethod
-    def _wanted(name: str, old: PolicySpec, document: Document) -> PolicySpec | None:
-        """Return what a policy in use is to become, None where it goes on as it is because its name is gone."""
-        new = document.policies.get(name)
-        if new is None and old.name == document.default.name and document.settings.on_unknown_policy == "default":
-            return document.default
-        return new
-
-    def _put(self, document: Document, same: dict[str, PolicySpec], generation: int) -> list[Rebuilt]:
-        """Build every changed policy aside, then put them all in place, or none."""
-        registry, done = self._registry, []
+    def _accept(self, load: Callable[[], Document], trigger: str, *, guarded: bool = False) -> ReloadResult:
+        """Apply a document that does not come from the registry's own sources as they are."""
         try:
-            rebuilt = [
-                registry.builder.rebuild(policy, old, new)
-                for name, policy in registry.policies.items()
-                if same.get(name) is not (old := registry.specs[name])
-                and (new := self._wanted(name, old, document)) is not None
-            ]
-            for policy in rebuilt:
-                done.append(policy)
-                policy.put(generation)
-        except Exception as error:
-            for policy in reversed(done):
-                policy.undo()
-            what = f"{type(error).__name__}: {error}"
-            raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
-        return rebuilt
-
-    def _reject(self, error: ConfigError, trigger: str) -> ReloadResult:
-        self._registry.ledger.note("rejected", error)
-        result = self._result("rejected", trigger, diagnostics=error.diagnostics, message=str(error))
-        reporting.rejected(self._registry, result)
+            document = load()
+            if guarded:
+                check_against(self._registry.ledger, document)
+            result = self._put(document, trigger)
+        except ConfigError as error:
+            return self._reject(error, trigger)
+        reporting.accepted(self._registry, result, recovered=False)
         return result
 
-    def _result(self, outcome: object, trigger: str, **more: object) -> ReloadResult:
+    def _put(self, document: Document, trigger: str) -> ReloadResult:
         ledger = self._registry.ledger
+        before = ledger.document
+        if document.revision == before.revision:
+            ledger.document = document
+            result = self._result("unchanged", trigger)
+        else:
+            changes = differences(before, document, pace())
+            swap(self._registry, document)
+            result = self._result("applied", trigger, changes=changes, diagnostics=document.findings)
+            reporting.retired(self._registry, changes)
+            reporting.restart_required(self._registry, before)
+        self._registry.overrides.follow(ledger.document)
+        return result
+
+    def _reject_own(self, error: ConfigError, trigger: str) -> ReloadResult:
+        news = self._registry.ledger.fail(error)
+        return self._reject(error, trigger, told=news or trigger != "file")
+
+    def _reject(self, error: ConfigError, trigger: str, *, told: bool = True) -> ReloadResult:
+        result = self._result("rejected", trigger, diagnostics=error.diagnostics, message=str(error))
+        if told:
+            reporting.rejected(self._registry, result)
+        return result
+
+    def _result(self, outcome: Outcome, trigger: str, **more: object) -> ReloadResult:
+        ledger = self._registry.ledger
+        ledger.count(outcome, trigger)
         return ReloadResult(outcome, ledger.generation, ledger.document.revision, trigger=trigger, **more)  # type: ignore[arg-type]

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
-import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import watchfiles
 
 from aioresilience.registry import reporting
-from aioresilience.registry.fingerprint import Fingerprint, fingerprint, folders
+from aioresilience.registry.fingerprint import Fingerprint, Folders, fingerprint, folders
+from aioresilience.registry.mounts import mounted_alone
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
 
-POLL = 1.0
+POLL = 0.5
+"""Seconds: polling alone has a change in effect within one."""
 QUIET = 0.05
 LONGEST_QUIET = 2.0
 
 
-_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for watcher in list(_watchers):
-        watcher.restart_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 class Watcher:
-    """One daemon thread that looks at the files about once a second, and at once when the system reports a change."""
+    """One daemon thread that looks at the files twice a second, and at once when the system reports a change."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -46,13 +34,14 @@ class Watcher:
         self._kind = "none"
         self._tick = 0.0
         self._seen: Fingerprint = ()
+        self._settled: Fingerprint = ()
+        self._trouble: str | None = None
+        self._mounted: list[str] = []
         self._lock = threading.Lock()
-        _watchers.add(self)
 
     def restart_in_child(self) -> None:
         """Watch again in a forked child, where only the forking thread goes on, with locks that nobody holds."""
         self._lock = threading.Lock()
-        self._registry.renew_locks()
         if self._thread is not None:
             self._thread = None
             self.start()
@@ -78,23 +67,28 @@ class Watcher:
             thread.join()
 
     def status(self) -> dict[str, object]:
-        """Return whether the thread lives, how it notices, and how long ago it looked."""
+        """Return whether the thread lives, how it notices, how long ago it looked, and what is in its way."""
         alive = self._thread is not None and self._thread.is_alive()
         age = time.monotonic() - self._tick if alive and self._tick else None
-        return {"alive": alive, "kind": self._kind if alive else "none", "last_tick_age_seconds": age}
+        return {
+            "wanted": self._thread is not None,
+            "alive": alive,
+            "kind": self._kind if alive else "none",
+            "last_tick_age_seconds": age,
+            "trouble": self._trouble,
+            "mounted_alone": list(self._mounted),
+        }
 
     def _paths(self) -> list[str]:
-        registry = self._registry
-        own = [path for path in registry.source_names() if path.startswith(("/", "\\")) or path[1:2] == ":"]
-        return list(dict.fromkeys([*own, *(path for path, _ in registry.ledger.seen)]))
+        return list(self._registry.loader.looked)
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 self._look(stop)
                 self._await_change(stop)
-            except Exception as error:  # the watcher outlives everything, and says what happened
-                reporting.tell(self._registry, "watcher_degraded", f"{type(error).__name__}: {error}", logging.ERROR)
+            except BaseException as error:  # the watcher outlives everything, and says what happened
+                self._troubled(f"{type(error).__name__}: {error}", logging.ERROR)
                 stop.wait(POLL)
 
     def _look(self, stop: threading.Event) -> None:
@@ -105,7 +99,17 @@ class Watcher:
         self._settle(now, stop)
         if not stop.is_set():
             self._registry.reload(trigger="file")
-            self._seen = self._settled  # what was there before the reload read it: a later save is seen next time
+            self._see()
+
+    def _see(self) -> None:
+        """Remember what was there before the reload read it, so that a later save is seen next time.
+
+        A file that only this reload has looked for counts as it was then.
+        """
+        before = {look[0]: look for look in self._settled}
+        looked = self._registry.loader.looked
+        self._seen = tuple(before[path] if path in before else looks[0] for path, looks in looked.items())
+        self._warn_of_mounts()
 
     def _settle(self, now: Fingerprint, stop: threading.Event) -> None:
         """Wait until the files hold still, but not for ever."""
@@ -117,11 +121,12 @@ class Watcher:
         self._settled = now
 
     def _await_change(self, stop: threading.Event) -> None:
-        """Return when something moved or the poll is due; without inotify the poll alone does."""
+        """Return when the folders are others, or the system cannot tell of changes; the poll goes on either way."""
+        watched = folders(self._paths())
+        self._kind = "polling" if self._trouble else "watchfiles"
         try:
-            self._kind = "watchfiles"
             for _ in watchfiles.watch(
-                *folders(self._paths()),
+                *(path for path, _, _ in watched),
                 watch_filter=None,
                 recursive=False,
                 stop_event=stop,
@@ -131,13 +136,38 @@ class Watcher:
                 yield_on_timeout=True,
                 raise_interrupt=False,
             ):
-                before = folders(self._paths())
-                self._look(stop)
-                if folders(self._paths()) != before:
+                if self._look_again(watched, stop):
                     return
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as error:
             self._kind = "polling"
+            self._troubled(f"changes are noticed by polling alone: {type(error).__name__}: {error}", logging.WARNING)
             stop.wait(POLL)
+
+    def _look_again(self, watched: Folders, stop: threading.Event) -> bool:
+        """Look at the files; return whether other folders are to be watched now."""
+        self._kind = "watchfiles"
+        self._recovered()
+        self._look(stop)
+        return folders(self._paths()) != watched
+
+    def _troubled(self, trouble: str, level: int) -> None:
+        before, self._trouble = self._trouble, trouble
+        if trouble != before:
+            reporting.tell(self._registry, "watcher_degraded", trouble, level)
+
+    def _recovered(self) -> None:
+        if self._trouble is not None:
+            before, self._trouble = self._trouble, None
+            reporting.tell(self._registry, "watcher_recovered", f"no more: {before}")
+
+    def _warn_of_mounts(self) -> None:
+        before, self._mounted = self._mounted, mounted_alone(self._paths())
+        if self._mounted and self._mounted != before:
+            message = (
+                f"{', '.join(self._mounted)}: mounted as a single file (a bind mount or subPath), so that a change "
+                f"made by a rename never arrives; mount its folder"
+            )
+            reporting.tell(self._registry, "watcher_degraded", message, logging.WARNING, mounted_alone=self._mounted)
 
 
 class Watching:

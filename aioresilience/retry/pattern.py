@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import Self
 
 from aioresilience.calls import Call, Handler
 from aioresilience.clock import Clock
@@ -71,6 +72,7 @@ class RetryPolicy(Repeat[RetryConfig]):
     config_type = RetryConfig
     pattern_type = PatternType.RETRY
     reasons = RetryReason
+    splits = True
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         """Call again while the result asks for it."""
         verdict = plan.verdict
         try:
-            wanted = not await verdict.unwanted(result)
+            wanted = not await verdict.unwanted(result, call.caller.resend)
         except BaseException as error:
             self.counts.settle(verdict.judge.of_error(error, call.started))
             raise
@@ -135,6 +137,12 @@ class RetryPolicy(Repeat[RetryConfig]):
         finally:  # raised here, it would forget what it was raised in at first; and its frames must not keep it
             final.__context__ = context
             del final, context
+
+    def twin(self, name: str) -> Self:
+        """Return a retry with a budget of its own, which counts together with this one."""
+        twin = super().twin(name)
+        twin.tally = self.tally
+        return twin
 
     def _verdict(self, context: Context) -> Verdict:
         return Verdict(self.config, context)

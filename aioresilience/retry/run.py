@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from aioresilience.calls import Call, Caller, Handler
-from aioresilience.events import EventType
-from aioresilience.exceptions import RejectionError, RetryReason
+from aioresilience.events import Decision, EventType
+from aioresilience.exceptions import RejectionError, ResilienceError, RetryReason
 from aioresilience.failures import FAILURE, Outcome
 from aioresilience.retry.budget import Budget
 from aioresilience.retry.config import RetryConfig
@@ -127,8 +127,10 @@ class Run:
 
     def _next(self, *, charge: bool) -> float | Stop | None:
         """Return the delay, why to stop, or None for what is not worth a retry."""
-        latest, verdict = self._latest, self._plan.verdict
-        if latest is not None and not verdict.retries(latest, self._call.started):
+        latest, verdict, resend = self._latest, self._plan.verdict, self._call.caller.resend
+        if resend is not None and not resend.possible():
+            return None
+        if latest is not None and not verdict.retries(latest, self._call.started, resend):
             return Stop.REJECTED if self._rejection is not None else None
         clock = self._retry.clock
         asked = retry_after_of(self.result if latest is None else latest, clock.wall)
@@ -147,8 +149,7 @@ class Run:
         step = self._next(charge=False)
         if isinstance(step, float):
             self._retry.counts.observed += 1
-            if self._retry.listening():
-                self._retry.decided("would_retry", waited=step)
+            self._retry.decide(self._call.noted(), "would_retry", _reason_of(self._latest), step)
         self._settle()
 
     def _settle(self) -> None:
@@ -161,6 +162,7 @@ class Run:
         retry, call, latest = self._retry, self._call, self._latest
         until = retry.clock.monotonic() + delay
         retry.tally.note_retry(delay)
+        self._trace_retry(latest, delay)
         retry.told(EventType.RETRY_ATTEMPT, self._attempt, self._attempts, latest, delay)
         await retry.notify(
             self._plan.config.on_retry, RetryProgress.RETRYING, latest,
@@ -170,13 +172,19 @@ class Run:
         call.started = None
         await sleep(until - retry.clock.monotonic(), retry.clock)
 
+    def _trace_retry(self, latest: Exception | None, delay: float) -> None:
+        trace = self._call.noted()
+        if isinstance(latest, ResilienceError):
+            trace.append(latest.trace[-1])
+        trace.append(Decision(self._retry.type_name, self._retry.name, "retried", _reason_of(latest), delay))
+
     async def _again(self, inner: Handler) -> None:
         self._attempt += 1
         self._call.started = None
         verdict = self._plan.verdict
         try:
             result = await inner(self._call)
-            if verdict.reads_results and await verdict.unwanted(result):
+            if verdict.reads_results and await verdict.unwanted(result, self._call.caller.resend):
                 self.disappointed(result)
                 return
         except Exception as error:
@@ -209,7 +217,8 @@ class Run:
         self._join_rejection(error)
         if stop is Stop.BUDGET:
             retry.told(EventType.BUDGET_EXHAUSTED, self._attempt, self._attempts, error)
-        retry.told(EventType.RETRY_EXHAUSTED, self._attempt, self._attempts, error, stopped_by=stopped_by)
+        trace = tuple(self._call.trace or ())
+        retry.told(EventType.RETRY_EXHAUSTED, self._attempt, self._attempts, error, stopped_by=stopped_by, trace=trace)
         about = {"attempts": self._attempt, "max_attempts": self._attempts, "stopped_by": stopped_by}
         try:
             await retry.notify(self._plan.config.on_exhausted, RetryReason.EXHAUSTED, error, **about)
@@ -234,6 +243,10 @@ def _cut(trace: TracebackType | None, old: TracebackType | None) -> None:
         if trace.tb_next is old:
             trace.tb_next = None
         trace = trace.tb_next
+
+
+def _reason_of(error: Exception | None) -> str:
+    return "unwanted result" if error is None else type(error).__name__
 
 
 def text_of(error: BaseException) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Final
 
+from aioresilience.calls import Resend
 from aioresilience.exceptions import OperationTimeoutError, RejectionError, TimeoutReason
-from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome
+from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome, is_misfit
 from aioresilience.logging import log_error
 from aioresilience.pattern import Context
 from aioresilience.retry.config import RetryConfig
@@ -50,17 +51,22 @@ class Verdict:
             (kind, Delays.of(config, changed)) for kind, changed in (config.exception_strategies or {}).items()
         ]
 
-    def retries(self, error: Exception, started: float | None) -> bool:
+    def idempotent(self, resend: Resend | None) -> bool:
+        """Tell whether a call may run twice: as its client says, else as the policy does; unsaid, it may."""
+        said = None if resend is None else resend.idempotent
+        return (self._idempotent if said is None else said) is not False
+
+    def retries(self, error: Exception, started: float | None, resend: Resend | None = None) -> bool:
         """Tell whether an error is worth another attempt; `started` is when the function began, None if never."""
         if cut_by() is not None:  # the time around us is over, whatever the function made of the cancel
             return False
         if isinstance(error, RejectionError):
-            return self._rejections and (started is None or self._idempotent is not False)
+            return self._rejections and (started is None or self.idempotent(resend))
         if isinstance(error, OperationTimeoutError) and error.reason == TimeoutReason.DEADLINE_EXCEEDED:
             return False
-        if not self._is_listed(error):
+        if is_misfit(error) or not self._is_listed(error):
             return False
-        return self._idempotent is not False or never_started(error) or self._is_throttle(error)
+        return self.idempotent(resend) or never_started(error) or self._is_throttle(error)
 
     def _is_listed(self, error: Exception) -> bool:
         if self._own is not None:
@@ -72,10 +78,10 @@ class Verdict:
     def _is_throttle(self, error: Exception) -> bool:
         return self.judge.classify.of_error(error) is THROTTLE
 
-    async def unwanted(self, result: object) -> bool:
+    async def unwanted(self, result: object, resend: Resend | None = None) -> bool:
         """Tell whether a result is worth another attempt; a predicate that raises is logged and wants none."""
         by_status = self.of_result(result)
-        if self._idempotent is False and by_status is not THROTTLE:
+        if not self.idempotent(resend) and by_status is not THROTTLE:
             return False
         if self._predicate is None:
             return by_status in (FAILURE, THROTTLE)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
+import pickle
 import re
 from collections.abc import Iterator
 from enum import IntEnum
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from aioresilience.calls import ANYONE
 from aioresilience.events import PatternType
 from aioresilience.exceptions import RejectionError, ResilienceError
+from aioresilience.fallback import FallbackConfig
 from aioresilience.pattern import PatternConfig
 from aioresilience.policy import BUILTIN
 from aioresilience.testing import VirtualClock
@@ -261,3 +264,21 @@ async def test_a_refused_admission_changes_nothing(cls):
 @pytest.mark.parametrize("cls", BOUNDS, ids=key_of)
 def test_a_bound_says_its_seconds(cls):
     assert make(cls, VirtualClock()).status()["timeout"] == SMALL[cls.key]["timeout"]
+
+
+@PATTERN
+def test_a_config_survives_dump_copy_and_pickle(cls):
+    config = config_of(cls)
+    for again in (
+        cls.config_type(**config.model_dump()),
+        cls.config_type.model_validate(config.model_dump(exclude_unset=True)),
+        config.model_copy(),
+        copy.deepcopy(config),
+        pickle.loads(pickle.dumps(config)),
+    ):
+        assert again == config
+
+
+def test_a_chain_of_fallbacks_survives_dump_and_validate():
+    config = FallbackConfig(chain=[ok, {"value": None}])
+    assert FallbackConfig(**config.model_dump()) == config

@@ -12,10 +12,13 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from aioresilience.circuit_breaker import CircuitBreaker, CircuitConfig
 from aioresilience.exceptions import RejectionError
 from aioresilience.policy import Policy
+from aioresilience.retry import RetryConfig, RetryPolicy
 from aioresilience.scope import sleep
 from aioresilience.testing import VirtualClock
+from aioresilience.timeout import TimeoutConfig, TimeoutManager
 from tests.contract.stacks import BOUNDS, EVERY, HOLDERS, at_rest, fail, finished, key_of, make, ok, turns
 
 PATTERN = pytest.mark.parametrize("cls", EVERY, ids=key_of)
@@ -196,13 +199,39 @@ async def test_the_room_of_a_plain_function_is_kept_until_its_thread_ends(cls):
     task.cancel()
     await asyncio.wait([task], timeout=1)
     assert task.cancelled(), "its caller is cancelled at once"
-    held = {"load_shedder": "active", "backpressure": "pending"}.get(cls.key, "active")
-    assert pattern.status()[held] == 1, "the place is still taken"
+    assert places_taken(pattern) == 1, "the place is still taken"
     go.set()
     for _ in range(200):
-        if not pattern.status()[held]:
+        if not places_taken(pattern):
             break
         await asyncio.sleep(0.005)
+    at_rest(pattern)
+
+
+def places_taken(pattern):
+    return pattern.status()["pending" if pattern.key == "backpressure" else "active"]
+
+
+@pytest.mark.parametrize("cls", HOLDERS, ids=key_of)
+async def test_the_room_is_kept_for_the_thread_where_the_timeout_answers_none(cls):
+    clock, go, began = VirtualClock(), threading.Event(), threading.Event()
+    quiet = TimeoutManager(TimeoutConfig(timeout=1.0, raise_on_timeout=False), clock=clock)
+    pattern = make(cls, clock)
+    policy = Policy("p", [pattern, quiet], clock=clock)
+
+    def work():
+        began.set()
+        go.wait(10)
+
+    call = asyncio.ensure_future(policy.call(work))
+    await asyncio.to_thread(began.wait, 5)
+    await clock.advance(2)
+    assert await call is None
+    assert places_taken(pattern) == 1
+    go.set()
+    async with asyncio.timeout(10):
+        while places_taken(pattern):
+            await asyncio.sleep(0.001)
     at_rest(pattern)
 
 
@@ -248,3 +277,28 @@ def test_a_decorated_function_keeps_its_name_doc_and_signature(cls):
     assert (answer.__name__, answer.__doc__) == ("answer", "Answer.")
     assert inspect.signature(answer) == inspect.signature(answer.__wrapped__, eval_str=True)
     assert inspect.iscoroutinefunction(answer)
+
+
+# Calls that never begin
+
+
+async def test_a_call_whose_arguments_do_not_fit_is_not_retried_nor_held_against_the_dependency():
+    clock = VirtualClock()
+    retry = RetryPolicy(RetryConfig(max_attempts=3, retry_on_exceptions=(Exception,)), clock=clock)
+    circuit = CircuitBreaker("c", CircuitConfig(failure_threshold=1), clock=clock)
+    policy = Policy("p", [retry, circuit], clock=clock)
+
+    async def one(argument):
+        raise TypeError("from inside")
+
+    def plain(argument):
+        return argument
+
+    for call in (policy.call(one), policy(one)(), policy.call(one, 1, wrong=2), policy.call(plain)):
+        with pytest.raises(TypeError, match="argument"):
+            await call
+    assert retry.tally.retries == 0
+    assert circuit.counts.neutral == 4
+    with pytest.raises(TypeError, match="from inside"):
+        await finished(policy.call(one, 1), clock)
+    assert circuit.counts.failed == 1

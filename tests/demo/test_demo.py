@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,3 +136,38 @@ def test_the_edits_fit_the_shipped_file():
 def test_an_edit_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="once"):
         Edit((("nowhere", "x"),)).of("a: 1")
+
+
+def test_left_running_it_serves_its_status_page(tmp_path: Path) -> None:
+    port = free_port()
+    with start(["-m", "aioresilience.cli.demo.serving", str(port)], tmp_path) as process:
+        try:
+            status = json.loads(until_answered(f"http://127.0.0.1:{port}/resilience"))
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert set(status["policies"]) == {"payments", "quotes", "search"}
+    assert status["generation"] == 2
+    assert f"Status page: http://127.0.0.1:{port}/resilience" in output
+    assert "Traceback" not in output
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def until_answered(url: str, patience: float = 60.0) -> bytes:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                body: bytes = answer.read()
+                return body
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.04)

@@ -123,7 +123,13 @@ def _seen(task):
         return "cancelled"
     error = task.exception()
     if error is not None:
-        return type(error), str(error), type(error.__cause__), getattr(error, "neutral", None)
+        return (
+            type(error),
+            str(error),
+            type(error.__cause__),
+            getattr(error, "neutral", None),
+            getattr(error, "trace", None),
+        )
     result = task.result()
     return result.status if isinstance(result, Status) else result
 

@@ -27,7 +27,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PYTHON = {"python", "py"}
 SHELL = {"bash", "sh", "shell", "console"}
 YAML = {"yaml", "yml"}
-SHOWN_ONLY = {"text", "json", "toml", "ini", "dockerfile", "makefile", "diff", "mermaid", "promql", ""}
+SHOWN_ONLY = {"text", "json", "toml", "ini", "dockerfile", "makefile", "diff", "lua", "mermaid", "promql", ""}
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+\s+)*(?:aioresilience|python -m aioresilience)\b")
 
 

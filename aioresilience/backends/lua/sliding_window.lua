@@ -1,15 +1,16 @@
 -- The sliding window as a log of instants, for many logs at once, by the server's clock.
 --
--- KEYS[i] is a log. ARGV holds eight numbers for each: permits and period (microseconds) of the rate, then burst, permits
--- asked for, two that only other algorithms use, permits given back, and the instant at which those were granted.
+-- KEYS[i] is a log. ARGV holds nine numbers for each: permits and period (microseconds) of the rate, then burst, permits
+-- asked for, two for leases, permits given back, the instant at which those were granted, and a level; burst, leases
+-- and levels are for other algorithms.
 --
 -- A log is a list: "permits:period" of the rate under which it was written, then the instants, the oldest first. Under
--- another rate their ages and their number are rescaled. A refused call writes nothing.
+-- another rate their ages and their number are rescaled. A refused call spends nothing.
 --
--- The answer holds five values for each log: permits granted, 0, the instant of the grant, microseconds until the next
--- permit (0: there is one), and permits left.
+-- The answer holds six values for each log: permits granted, 0, the instant, 0, microseconds until the next permit
+-- (0: there is one), and permits left.
 
-local WIDTH = 8
+local WIDTH = 9
 local CHUNK = 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -76,6 +77,9 @@ for index, key in ipairs(KEYS) do
   local used = 0
 
   local stored = redis.call('LINDEX', key, 0)
+  if stored and stored ~= header and back > 0 and asked == 0 then
+    stored = nil  -- given back under a rate that is past
+  end
   if stored then
     local newest = tonumber(redis.call('LINDEX', key, -1)) or 0
     if newest > now then  -- the clock was set back: without this, nothing would leave the window for as long
@@ -84,7 +88,7 @@ for index, key in ipairs(KEYS) do
     end
     if stored ~= header then
       rescale(key, stored, header, permits, period)
-    elseif back > 0 then
+    elseif back > 0 then  -- an instant is forgotten for each permit given back
       redis.call('LREM', key, -back, granted_at)
     end
     used = purge(key, header, period)
@@ -109,6 +113,7 @@ for index, key in ipairs(KEYS) do
   answer[#answer + 1] = granted
   answer[#answer + 1] = 0
   answer[#answer + 1] = text(now)
+  answer[#answer + 1] = 0
   answer[#answer + 1] = delay
   answer[#answer + 1] = math.max(0, permits - used)
 end

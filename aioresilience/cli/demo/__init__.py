@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +20,20 @@ from aioresilience.cli.demo.story import Script, Story
 from aioresilience.cli.demo.upstream import Upstream
 from aioresilience.resources import resource
 
-__all__ = ["Script", "run"]
+__all__ = ["Afterwards", "Script", "run"]
+
+Afterwards = Callable[[Shop, Console], Awaitable[None]]
 
 FRAME: Final = 0.15
 WIDTH: Final = 110
 """Columns, at least, where the output is no terminal."""
 
 
-def run(script: Script | None = None) -> int:
-    """Run the demo on a copy of its file; return 0 if every promise held, 1 otherwise, 130 when interrupted."""
+def run(script: Script | None = None, afterwards: Afterwards | None = None) -> int:
+    """Run the demo on a copy of its file; return 0 if every promise held, 1 otherwise, 130 when interrupted.
+
+    `afterwards` gets the shop and the console once the story has been told.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(WIDTH, console.width))
@@ -35,12 +41,12 @@ def run(script: Script | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="aioresilience-demo-") as folder, contextlib.chdir(folder):
         shutil.copyfile(shipped, file)
         try:
-            return asyncio.run(_run(file, shipped, script or Script(), console))
+            return asyncio.run(_run(file, shipped, script or Script(), console, afterwards))
         except KeyboardInterrupt:
             return 130
 
 
-async def _run(file: Path, shipped: Path, script: Script, console: Console) -> int:
+async def _run(file: Path, shipped: Path, script: Script, console: Console, afterwards: Afterwards | None) -> int:
     started = time.monotonic()
     async with Upstream() as upstream:
         shop = Shop(file, upstream)
@@ -54,11 +60,13 @@ async def _run(file: Path, shipped: Path, script: Script, console: Console) -> i
             finally:
                 painting.cancel()
                 await asyncio.gather(painting, return_exceptions=True)
-    promises = check(shop, story.record)
-    console.print(policies(shop), "", verdict(promises))
-    held = kept(promises)
-    seconds = time.monotonic() - started
-    console.print("All promises held" if held else "Not every promise held", f"in {seconds:.0f} s.")
+        promises = check(shop, story.record)
+        console.print(policies(shop), "", verdict(promises))
+        held = kept(promises)
+        seconds = time.monotonic() - started
+        console.print("All promises held" if held else "Not every promise held", f"in {seconds:.0f} s.")
+        if afterwards is not None:
+            await afterwards(shop, console)
     return 0 if held else 1
 
 

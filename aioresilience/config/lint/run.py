@@ -49,6 +49,7 @@ def _document(subject: Subject) -> Iterator[Diagnostic]:
 
 def _each_policy(subject: Subject) -> Iterator[Diagnostic]:
     for spec in subject.policies.values():
+        subject.breathe()
         for rule in POLICY_RULES:
             yield from rule(subject, spec)
 

@@ -28,6 +28,7 @@ class Subject:
     suppressions: tuple[Suppression, ...]
     roots: frozenset[str]
     now: float
+    breathe: Callable[[], None] = lambda: None
 
     def policy_place(self, spec: PolicySpec) -> Place:
         """Return where the name of a policy stands."""

@@ -29,6 +29,7 @@ def stale_override(subject: Subject) -> Iterator[Diagnostic]:
 def bare_number(subject: Subject) -> Iterator[Diagnostic]:
     """AR412: a duration without its unit."""
     for path, block in _policies(subject.tree):
+        subject.breathe()
         for key, config_type in subject.vocabulary.types.items():
             fields = block.get(key)
             if isinstance(fields, Block):
@@ -67,7 +68,10 @@ def _durations(config_type: type[PatternConfig]) -> frozenset[str]:
 
 def unused_template(subject: Subject) -> Iterator[Diagnostic]:
     """AR413: a template of this very file that nothing extends."""
-    used = {name for _, block in _policies(subject.tree) for name in _extends(block)}
+    used: set[str] = set()
+    for _, block in _policies(subject.tree):
+        subject.breathe()
+        used.update(_extends(block))
     templates = subject.tree.get("templates")
     for name in templates if isinstance(templates, Block) else ():
         if isinstance(templates, Block) and name not in used:
@@ -89,6 +93,7 @@ def repeats_template(subject: Subject) -> Iterator[Diagnostic]:
     if not isinstance(templates, Block) or not isinstance(policies, Block):
         return
     for name, policy in policies.items():
+        subject.breathe()
         names = _extends(policy) if isinstance(policy, Block) else ()
         own = _said(policy) if isinstance(policy, Block) else {}
         template = templates.get(names[-1]) if names else None

@@ -549,7 +549,7 @@ async def test_events_tell_of_each_retry_and_of_the_end(policy, upstream, finish
         ("RETRY_EXHAUSTED", 3, 3, 0.0),
     ]
     assert told[0].to_dict()["error"] == "Boom: a"
-    assert told[-1].to_dict()["metadata"] == {"stopped_by": "max_attempts"}
+    assert told[-1].metadata["stopped_by"] == "max_attempts"
 
 
 async def test_observe_calls_once_and_says_what_it_would_do(policy, upstream, finish):

@@ -1,0 +1,140 @@
+"""The routes: one address, JSON for machines and a page for people."""
+
+from __future__ import annotations
+
+import secrets
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.params import Depends
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from aioresilience.integrations.status.rates import Rates
+from aioresilience.integrations.status.rejections import Recorder
+from aioresilience.integrations.status.rendering import Renderer
+from aioresilience.integrations.status.view import Page, page
+from aioresilience.registry import Registry, get_registry
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+
+
+def status_router(
+    registry: Registry | None = None,
+    *,
+    dependencies: Sequence[Depends] = (),
+    public: bool = False,
+    path: str = "/resilience",
+    title: str | None = None,
+    refresh: float = 2.0,
+) -> APIRouter:
+    """Return a router that shows what a registry does: read-only, and guarded unless it is said to be public.
+
+    `GET path` answers with JSON, or with a page that refreshes itself every `refresh` seconds where the client prefers
+    HTML. `registry` is the default one unless given; `dependencies` decide who may look, as FastAPI's do.
+
+    Raises:
+        ValueError: neither `dependencies` nor `public=True`; or `refresh` below half a second.
+    """
+    if not dependencies and not public:
+        raise ValueError(
+            "status_router shows the names and limits of every policy: pass dependencies=[Depends(...)] that decide "
+            "who may look, or public=True where everybody may"
+        )
+    if not refresh >= 0.5:
+        raise ValueError(f"refresh must be at least 0.5 seconds, got {refresh!r}")
+    desk = _Desk(registry, title, refresh)
+    router = APIRouter(dependencies=list(dependencies))
+    router.add_api_route(path, desk.answer, methods=["GET"], include_in_schema=False, response_model=None)
+    weakref.finalize(router, desk.recorder.listen())
+    return router
+
+
+def status_app(
+    registry: Registry | None = None,
+    *,
+    dependencies: Sequence[Depends] = (),
+    public: bool = False,
+    path: str = "/resilience",
+    title: str | None = None,
+    refresh: float = 2.0,
+) -> FastAPI:
+    """Return an application of the status router alone, for a port of its own; see `status_router`."""
+    app = FastAPI(title=title or "aioresilience", openapi_url=None)
+    app.include_router(
+        status_router(registry, dependencies=dependencies, public=public, path=path, title=title, refresh=refresh)
+    )
+    return app
+
+
+class _Desk:
+    """Answers for one router."""
+
+    def __init__(self, registry: Registry | None, title: str | None, refresh: float) -> None:
+        self._registry = registry
+        self._title = title
+        self._refresh = refresh
+        self._rates: Rates | None = None
+        self._renderer: Renderer | None = None
+        self.recorder = Recorder()
+
+    def answer(self, request: Request) -> Response:
+        """Answer one request; FastAPI runs it in a thread, so that no event loop waits for a large registry."""
+        registry = self._registry or get_registry()
+        rates = self._rates = self._rates or Rates(registry.clock)
+        shown = page(registry.status(), rates, self.recorder)
+        if prefers_html(request.headers.get("accept", "")):
+            return self._html(shown)
+        return JSONResponse(as_json(shown), headers=_HEADERS)
+
+    def _html(self, shown: Page) -> Response:
+        title = self._title or str(shown.report.get("service") or "aioresilience")
+        renderer = self._renderer = self._renderer or Renderer(title, self._refresh)
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
+            "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", **_HEADERS}
+        return HTMLResponse(renderer.html(shown, nonce), headers=headers)
+
+
+def as_json(shown: Page) -> dict[str, object]:
+    """Return the registry's status with what the page adds to it: signs, rates, the last rejections."""
+    policies = shown.report["policies"]
+    assert isinstance(policies, dict)
+    added = {
+        row.name: policies[row.name]
+        | {
+            "level": row.level,
+            "signs": [sign.text for sign in row.signs],
+            "calls_per_second": row.calls_rate,
+            "rejected_per_second": row.rejected_rate,
+            "last_rejections": [asdict(rejection) for rejection in row.rejections],
+        }
+        for row in shown.policies
+    }
+    return {**shown.report, "signs": [sign.text for sign in shown.signs], "policies": added}
+
+
+def prefers_html(accept: str) -> bool:
+    """Tell whether a client likes HTML better than JSON (RFC 9110, section 12.5.1)."""
+    return _weight(accept, "text/html") > _weight(accept, "application/json")
+
+
+def _weight(accept: str, media: str) -> float:
+    main, _, _ = media.partition("/")
+    exact: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        exact[name.lower()] = next((_quality(p[2:]) for p in parameters if p.lower().startswith("q=")), 1.0)
+    return next((exact[name] for name in (media, f"{main}/*", "*/*") if name in exact), 0.0)
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

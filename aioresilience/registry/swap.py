@@ -1,0 +1,89 @@
+"""The one swap: changed policies are built aside, then put in place; an error puts everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from aioresilience.config import ConfigError, Document, PolicySpec, diagnose
+from aioresilience.registry.building import Rebuilt
+from aioresilience.registry.loading import pace
+
+if TYPE_CHECKING:
+    from aioresilience.registry.registry import Registry
+
+
+def swap(registry: Registry, document: Document) -> None:
+    """Put every policy in use under `document`, or none of them: ConfigError if a pattern raises.
+
+    The registry's lock is held only for policies that were first used meanwhile.
+    """
+    breathe = pace()
+    known = dict(registry.specs)
+    registry.builder.backends.expect(document.backends)
+    swapping = Swapping(registry, document, registry.ledger.generation + 1)
+    try:
+        built = list(swapping.build(known, breathe))
+        swapping.run(built, known, breathe)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
+
+
+class Swapping:
+    """The policies that are in place already, so that all of them can be put back."""
+
+    def __init__(self, registry: Registry, document: Document, generation: int) -> None:
+        self._registry = registry
+        self._document = document
+        self._generation = generation
+        self._done: list[Rebuilt] = []
+
+    def run(self, built: Iterable[Rebuilt], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
+        """Put in place what was built and what was first used meanwhile, or nothing; no fork comes in between."""
+        with self._registry.swapping:
+            try:
+                self._put(built, breathe)
+                self._complete(known)
+            except BaseException:
+                for one in reversed(self._done):
+                    one.undo()
+                raise
+
+    def _put(self, built: Iterable[Rebuilt], breathe: Callable[[], None]) -> None:
+        for one in built:
+            breathe()
+            self._done.append(one)
+            one.put(self._generation)
+
+    def _complete(self, known: Mapping[str, PolicySpec]) -> None:
+        """Put in place the policies that were first used meanwhile, and make the document the one in effect."""
+        specs = self._registry.specs
+        with self._registry.lock:
+            late = {name: specs[name] for name in specs.keys() - known.keys()}
+            self._put(list(self.build(late, lambda: None)), lambda: None)
+            self._finish()
+
+    def build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Rebuilt]:
+        """Build aside what changes."""
+        registry = self._registry
+        for name, old in specs.items():
+            breathe()
+            new = self._wanted(name, old)
+            if new is not old and new != old:
+                yield registry.builder.rebuild(registry.policies[name], old, new)
+
+    def _wanted(self, name: str, old: PolicySpec) -> PolicySpec:
+        """Return what a policy in use is to become; it goes on as it is where its name is gone."""
+        new = self._document.policies.get(name)
+        if new is not None:
+            return new
+        by_default = old.name == self._document.default.name and self._document.settings.on_unknown_policy == "default"
+        return self._document.default if by_default else old
+
+    def _finish(self) -> None:
+        registry = self._registry
+        registry.ledger.accept(self._document, registry.clock.wall())
+        registry.builder.backends.follow(self._document.backends)
+        for one in self._done:
+            registry.specs[one.policy.name] = one.spec
