@@ -102,12 +102,15 @@ class Backend:
 
         `leased` takes up to `ahead` permits more, at most one of `parts` equal parts of what remains.
         """
+        return self._collector().ask(place, ahead, parts, leased)
+
+    def _collector(self) -> Collector:
         loop = asyncio.get_running_loop()
         collector = self._collectors.get(loop)
         if collector is None:
             with self._lock:
                 collector = self._collectors[loop] = Collector(loop, self._send)
-        return collector.ask(place, ahead, parts, leased)
+        return collector
 
     async def answers(self) -> bool:
         """Ask the server for what means nothing, and tell whether it answered within the budget."""
@@ -117,6 +120,10 @@ class Backend:
     def give_back(self, place: Place, count: int, charge: Charge) -> None:
         """Give back permits, the last of which has that charge; from any thread, and nothing is heard of it."""
         self._send(Bundle(None, [Check(place, back=count, charge=charge)]))
+
+    def charge(self, place: Place, count: int) -> None:
+        """Take permits that were spent elsewhere, as many as there are, before what this tick asks for after it."""
+        self._collector().charge(place, count)
 
     def _send(self, bundle: Bundle) -> None:
         with self._lock:

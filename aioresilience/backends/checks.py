@@ -49,10 +49,12 @@ Leased = Callable[[Place, int, Charge], None]
 class Check:
     """All that one tick asks of one place, or gives back to it."""
 
-    __slots__ = ("ahead", "back", "bundle", "charge", "futures", "leased", "parts", "place", "slot")
+    __slots__ = ("ahead", "asked", "back", "bundle", "charge", "futures", "leased", "parts", "place", "slot")
 
-    def __init__(self, place: Place, *, back: int = 0, charge: Charge = NOTHING) -> None:
+    def __init__(self, place: Place, *, asked: int = 0, back: int = 0, charge: Charge = NOTHING) -> None:
         self.place = place
+        self.asked = asked
+        """Permits to take for nobody who waits for them."""
         self.futures: list[asyncio.Future[Answer | None]] = []
         self.ahead = 0
         self.parts = 1
@@ -65,7 +67,8 @@ class Check:
     def values(self) -> Iterator[Value]:
         """Return what the script takes for this key."""
         _, _, permits, period, burst = self.place
-        yield from (permits, repr(period * MICRO), burst, len(self.futures), self.ahead, self.parts, self.back)
+        asked = self.asked + len(self.futures)
+        yield from (permits, repr(period * MICRO), burst, asked, self.ahead, self.parts, self.back)
         yield from (self.charge.at, repr(self.charge.level))
 
     def answer(self, row: Row) -> tuple[int, Charge]:
@@ -81,7 +84,7 @@ class Check:
                 taken += 1
             else:
                 future.set_result(Answer(False, delay / MICRO, remaining, NOTHING))
-        spare = granted - taken + leased
+        spare = max(0, granted - taken - self.asked) + leased
         if spare and self.leased is not None:
             self.leased(self.place, spare, Charge(at, last))
             spare = 0
@@ -95,7 +98,7 @@ class Check:
 
 
 class Bundle:
-    """The checks of one tick of one loop; `loop` is None for permits given back, of which nobody hears again."""
+    """The checks of one tick of one loop; `loop` is None where nobody waits for an answer."""
 
     __slots__ = ("checks", "left", "loop", "timer")
 

@@ -75,6 +75,7 @@ class FleetRateLimit(RateLimit):
         self.degraded = 0
         """Decisions that were made without the server."""
         self._outage = 0
+        self._owed: dict[str, int] = {}
         self._seen: tuple[float, float] = 0.0, 0.0
         self._turns = Turns(self.clock)
         self._remote = RemoteLimit(backend, known_as or self.name, self.config, self.clock)
@@ -142,17 +143,42 @@ class FleetRateLimit(RateLimit):
         if self._outage != self.backend.outages:
             self._outage, self._fleet = self.backend.outages, self.backend.fleet_size
             with self._limit.lock:
-                self._limit.replace(self._build(self.config), self._charge)
+                old = self._limit.table
+                self._limit.replace(self._build(self.config), lambda new, _, now: self._charge(new, old, now))
 
-    def _charge(self, table: AnyBuckets, old: AnyBuckets, now: float) -> None:
-        table.inherit(old, now)
-        if self._limit.by_key:
-            return
+    def _charge(self, heir: AnyBuckets, old: AnyBuckets, now: float) -> None:
+        """Charge buckets with what is spent in old ones, and with what the server last said to be spent."""
+        heir.inherit(old, now)
+        share = self._share(now)
+        entry = heir.find(SHARED)
+        if share > (0.0 if entry is None else heir.share(entry, now)):
+            heir.young[SHARED] = heir.charged(share, now)
+
+    def _share(self, now: float) -> float:
+        """Return how much of the one limit of a policy is spent, as far as the server's last answer tells."""
         share, at = self._seen
-        share -= (now - at) * self.config.rate.permits / self.config.rate.period / self.config.capacity
-        entry = table.find(SHARED)
-        if share > (0.0 if entry is None else table.share(entry, now)):
-            table.young[SHARED] = table.charged(share, now)
+        drained = (now - at) * self.config.rate.permits / self.config.rate.period / self.config.capacity
+        return max(0.0, share - drained)
+
+    def bequeath(self, heir: AnyBuckets, now: float) -> None:
+        """Charge other buckets with the share that is spent here, and on the server."""
+        self._charge(heir, self._limit.table, now)
+
+    def spent(self) -> dict[str, int]:
+        """Return this process's part of what is spent on the server; by key it is not known."""
+        share = self._share(self.clock.monotonic())
+        return {SHARED: math.ceil(share * self.config.capacity / self.backend.fleet_size - 1e-6)} if share else {}
+
+    def succeed(self, old: RateLimit) -> None:
+        """Take over: the local buckets at once, and the server with the first call that comes here."""
+        super().succeed(old)
+        if old._limit.by_key == self._limit.by_key:
+            self._owed = old.spent()
+
+    def _pay(self) -> None:
+        owed, self._owed = self._owed, {}
+        for key, count in owed.items():
+            self.backend.charge(self._remote.place(key, by_key=self._limit.by_key), count)
 
     def _note_degraded(self) -> None:
         self.degraded += 1
@@ -185,6 +211,8 @@ class FleetRateLimit(RateLimit):
 
     async def _ask(self, key: str, caller: Caller, *, waited: bool = False) -> object:
         """Return a ticket, or the answer of the server that there is none now."""
+        if self._owed:
+            self._pay()
         place = self._remote.place(key, by_key=self._limit.by_key)
         answer = await self._remote.ask(place, key)
         if answer is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
@@ -198,10 +199,20 @@ class RateLimit(Guard[RateLimiterConfig]):
         return config.backend == self.config.backend
 
     def succeed(self, old: RateLimit) -> None:
-        """Take over from a limiter that counted elsewhere: with what it had spent in this process."""
+        """Take over from a limiter that counted elsewhere, with what it knows to be spent."""
         if old._limit.by_key == self._limit.by_key:
-            table = self._build(self.config)
-            self._limit.replace(table, lambda new, _, now: new.inherit(old._limit.table, now))
+            self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+
+    def bequeath(self, heir: AnyBuckets, now: float) -> None:
+        """Charge other buckets with the share that is spent here."""
+        heir.inherit(self._limit.table, now)
+
+    def spent(self) -> dict[str, int]:
+        """Return how many permits of each key this process has spent, as far as they have not been refilled."""
+        table, now = self._limit.table, self.clock.monotonic()
+        with self._census.lock:
+            shares = {key: table.share(entry, now) for key, entry in table.live(now)}
+        return {key: math.ceil(share * table.burst - 1e-6) for key, share in shares.items()}
 
     def retune(self, config: RateLimiterConfig) -> None:
         """Keep the spent share of every bucket, rescaled; another algorithm or scope starts charged with it.
