@@ -63,8 +63,8 @@ class Courier:
         try:
             client = self._connected()
         except (OSError, ValueError) as error:  # a secret file that is not there, or holds no url
-            self._give_up(bundle)
             self.trip("settings" if isinstance(error, ValueError) else "secret")
+            self._give_up(bundle)
             return
         self._bundles.add(bundle)
         bundle.timer = self._loop.call_later(self.config.timeout, self._overdue, bundle, True)
@@ -191,16 +191,26 @@ class Courier:
         """Try again, ever less often, until the server answers quickly and takes writes."""
         while True:
             await asyncio.sleep(self.health.pause())
-            try:
-                client = Client(self.config)
-            except (OSError, ValueError):
-                continue
-            if await self._answers_well(client):
+            client = await self._found()
+            if client is not None:
                 break
-            await client.close()
         self._client = client
         self.health.recovered(self._loop.time())
         self._changed(None)
+
+    async def _found(self) -> Client | None:
+        """Return connections to a server that is well, None where it is not yet."""
+        try:
+            client = Client(self.config)
+        except (OSError, ValueError):
+            return None
+        well = False
+        try:
+            well = await self._answers_well(client)
+        finally:
+            if not well:
+                await client.close()
+        return client if well else None
 
     async def _answers_well(self, client: Client) -> bool:
         for _ in range(PROBES):
@@ -251,6 +261,7 @@ class Courier:
             self._beat.cancel()
         if self._probing is not None:
             self._probing.cancel()
+            await asyncio.wait([self._probing])
         client, self._client = self._client, None
         if client is not None:
             await client.close()

@@ -7,9 +7,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Protocol
+from typing import Final, Protocol
 
-THREAD_NAME = "aioresilience-backend"
+THREAD_NAME: Final = "aioresilience-backend"
+LAST_TURNS: Final = 3
 
 
 class IoThread:
@@ -37,10 +38,7 @@ class IoThread:
         try:
             self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.run_until_complete(_end_tasks())
             self.loop.close()
 
 
@@ -66,3 +64,13 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+
+
+async def _end_tasks() -> None:
+    """Cancel what is left, and let closed connections say goodbye."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(LAST_TURNS):
+        await asyncio.sleep(0)

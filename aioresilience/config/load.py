@@ -23,6 +23,7 @@ from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
+from aioresilience.config.secret_files import check_secret_files
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
@@ -147,6 +148,7 @@ class _Loading:
         written = Written(tree, self._setting.vocabulary, checker, inheritance, self._report, self._setting.breathe)
         written.check()
         self._service(tree, frame)
+        check_secret_files(tree, _backends(frame), self._report, in_service=self._setting.in_service)
         tree, overrides, everywhere = self._overridden(tree, checker)
         tree = self._patched(tree)
         inheritance = Inheritance(tree, self._layers)

@@ -73,6 +73,12 @@ def _parts(rate: Rate) -> dict[str, object]:
 RateField = Annotated[Rate, PlainValidator(read_rate), PlainSerializer(_parts), WithJsonSchema(_RATE_SCHEMA)]
 """A rate: a string such as `"100/second"`, or permits and their period."""
 
+LeaseField = Annotated[
+    Literal["auto"] | Annotated[Count, Field(le=MAX_PERMITS)],
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^auto$", "minimum": 1, "maximum": MAX_PERMITS}),
+]
+"""How many permits are taken ahead: a number, or as many as a key is seen to need."""
+
 
 class RateLimiterConfig(PatternConfig):
     """How many calls may start in a time."""
@@ -92,7 +98,7 @@ class RateLimiterConfig(PatternConfig):
     wait: Seconds | None = Field(default=None, description="Longest wait for a permit, in seconds; unset: none.")
     max_limiters: Count = Field(default=10000, description="Keys with a live limit; new ones beyond share one limit.")
     backend: str | None = Field(default=None, description="Backend that shares the limit; unset: this process alone.")
-    lease: Literal["auto"] | Annotated[Count, Field(le=MAX_PERMITS)] | None = Field(
+    lease: LeaseField | None = Field(
         default=None,
         description="Permits taken ahead from the backend and spent in this process within a second: a number, or auto "
         "for as many as a busy key is seen to need; unset: every call asks the server.",

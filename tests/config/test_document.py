@@ -277,3 +277,13 @@ def test_a_thousand_policies_take_less_than_half_a_second():
         taken.append(time.process_time() - before)
     traced = 1.0 if sys.gettrace() is None else 3.0  # coverage makes it about three times slower
     assert min(taken) < 0.5 * traced
+
+
+def test_a_secret_file_that_is_missing_is_an_error_in_a_service_and_a_note_elsewhere(tmp_path):
+    text = f"version: 1\nbackends: {{main: {{type: redis, url: {{file: '{tmp_path}/url'}}}}}}"
+    with pytest.raises(ConfigError, match=r"AR317 backends\.main\.url\.file: the secret file .* cannot be read"):
+        read(text)
+    [note] = load(TextSource(text, "t"), patterns=BUILTIN, now=NOW, in_service=False).findings
+    assert (note.id, note.severity, note.line) == ("AR317", "note", 2)
+    (tmp_path / "url").write_text("redis://127.0.0.1:6379/0")
+    assert read(text).findings == ()
