@@ -10,11 +10,11 @@ CLI := $(VENV)/.cli-installed
 EDITORS := $(VENV)/.editors-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench schema docs
+.PHONY: help demo test lint bench soak bench-peers schema docs
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
-		sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+		sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
 demo: $(if $(or $(SERVE),$(wildcard $(DEV))),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 20 seconds; SERVE=1 leaves it running
 	$(BIN)/python -m $(if $(SERVE),aioresilience.cli.demo.serving,aioresilience demo)
@@ -29,6 +29,12 @@ lint: $(DEV) ## ruff and mypy --strict
 
 bench: $(DEV) ## the figures, as ratios within one run
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(DEV) ## other libraries beside ours, each in an environment of its own
+	$(BIN)/python -m benchmarks.peers
+
+soak: $(DEV) ## two minutes of calls while the file changes a thousand times
+	$(BIN)/python tests/registry/soak.py
 
 schema: $(DEV) ## write schemas/resilience.schema.json
 	$(BIN)/python -m aioresilience schema --write

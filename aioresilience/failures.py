@@ -15,6 +15,7 @@ from aioresilience.logging import log_error
 from aioresilience.scope import Scope, cut_by
 
 ErrorPredicate = Callable[[BaseException], bool]
+SERVER_ERRORS: Final = frozenset(range(500, 600))
 
 
 class Outcome(enum.Enum):
@@ -97,11 +98,15 @@ def status_of(thing: object) -> int | None:
 
     `status_code` (httpx, requests, Starlette) is looked at before `status` (aiohttp).
     """
-    for holder in (thing, _peek(thing, "response")):
-        for name in ("status_code", "status"):
-            value = _peek(holder, name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
+    status = _own_status(thing)
+    return _own_status(_peek(thing, "response")) if status is None else status
+
+
+def _own_status(thing: object) -> int | None:
+    for name in ("status_code", "status"):
+        value = _peek(thing, name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
     return None
 
 
@@ -161,6 +166,11 @@ class Classifier:
             return NEUTRAL if is_misfit(error) else FAILURE
         return FAILURE if self._failure.matches(error) else NEUTRAL
 
+    def of_answers(self) -> Classifier:
+        """Return the rules for what a server answers itself: every 5xx that these do not name is a failure."""
+        failure, throttle, neutral = self.rules
+        return Classifier(Rule(failure.exceptions, failure.status | SERVER_ERRORS), throttle, neutral)
+
     @property
     def pending(self) -> tuple[str, ...]:
         """The exception paths that are not resolved yet."""
@@ -215,6 +225,12 @@ class Judge:
         if isinstance(error, OperationTimeoutError):
             return FAILURE
         return self._of_exception(error)
+
+    def of_end(self, error: BaseException | None, started: float | None, result: object) -> Outcome:
+        """Judge how a block ended: an error, else a result, which is None where there is none to judge."""
+        if error is not None:
+            return self.of_error(error, started)
+        return SUCCESS if result is None else self.classify.of_result(result)
 
     def of_cut(self, scope: Scope | None, started: float | None) -> Outcome:
         """Judge a cancelled call by the scope of ours that cut it; None means that the cancel came from outside."""

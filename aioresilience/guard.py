@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -25,6 +24,10 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    reads_start: ClassVar[bool] = False
+    """Whether `settle` makes something of the instant at which the function started."""
+    admits_observed: ClassVar[bool] = True
+    """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -44,8 +47,8 @@ class Guard(Pattern[ConfigT]):
         return context.modes.get(self.key) or self.config.mode or context.mode
 
     def admitting(self, mode: Mode) -> Callable[[Caller], object | None]:
-        """Return what is asked first in that mode; by default it is `admit` in every one."""
-        return self.admit
+        """Return what is asked first in that mode."""
+        return self.admit if mode == "enforce" or self.admits_observed else _nobody
 
     def was_delayed(self, ticket: object) -> bool:
         """Tell whether the call waited for its ticket, rather than for the decision."""
@@ -90,7 +93,7 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.started += 1
+            counts.begun += 1
             if emitter.handlers or bus.handlers:
                 self.tell("admitted")
             try:
@@ -102,15 +105,13 @@ class Guard(Pattern[ConfigT]):
                 raise
             if judge_result is None:
                 outcome = SUCCESS
-                counts.succeeded += 1
+                counts.done += 1
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
             if holds and call.worker is not None:
                 self._keep(call.worker, ticket, outcome, call.started)
-            elif lasting and isinstance(result, Lasting):
-                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
-            else:
+            elif not (lasting and self._lasts(call, result, ticket, outcome)):
                 settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
@@ -123,26 +124,43 @@ class Guard(Pattern[ConfigT]):
         kept = self.outlive(ticket)
         worker.when_done(lambda: self.settle(kept, outcome, started))
 
+    def _lasts(self, call: Call, result: object, ticket: object, outcome: Outcome) -> bool:
+        """Keep the room of a call whose result is still open until that is closed; False for any other."""
+        exchange = call.caller.exchange
+        if exchange is None:
+            return False
+        kept, started = self.outlive(ticket), call.started
+        if not exchange.when_closed(result, lambda: self.settle(kept, outcome, started)):
+            self.settle(kept, outcome, started)
+        return True
+
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
         ticket = self.admitting(mode)(caller)
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
-            self.counts.started += 1
-            if self.listening():
-                self.tell("admitted")
+            self.admitted()
         return ticket
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def admitted(self) -> None:
+        """Count and tell that a call was let in."""
+        self.counts.begun += 1
+        if self.listening():
+            self.tell("admitted")
+
+    def give(
+        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
+    ) -> None:
+        """Settle what `take` admitted; a `result` is judged by its status."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
             return
-        self.counts.succeeded += 1
-        self.settle(ticket, SUCCESS, started)
+        outcome = judge.of_end(None, started, result)
+        self.counts.settle(outcome)
+        self.settle(ticket, outcome, started)
         if self.listening():
-            self.tell("succeeded")
+            self.tell(moment_of(outcome))
 
     def settle_error(self, ticket: object, error: BaseException, started: float | None, judge: Judge) -> IntEnum | None:
         """Settle a call that raised; room that a thread still occupies is kept until its end."""
@@ -222,6 +240,10 @@ class Guard(Pattern[ConfigT]):
         return self.error_type(
             message, self.name, self.type_name, reason, policy=self.policy, retry_after=retry_after, **metadata
         )
+
+
+def _nobody(caller: Caller) -> None:
+    """Admit nobody at once."""
 
 
 def moment_of(outcome: Outcome) -> str:

@@ -8,6 +8,7 @@ from aioresilience.circuit_breaker import CircuitConfig
 from aioresilience.config.diagnostics import CATALOGUE, ConfigError, Diagnostic, diagnose
 from aioresilience.config.document import About, Settings
 from aioresilience.config.load import load
+from aioresilience.config.routes import find as find_route
 from aioresilience.config.schema import json_schema, schema_text, write_schema
 from aioresilience.config.sources import AnySource, FileSource, MappingSource, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec, SharedSpec
@@ -45,6 +46,7 @@ __all__ = [
     "TextSource",
     "TimeoutConfig",
     "diagnose",
+    "find_route",
     "json_schema",
     "load",
     "schema_text",

@@ -245,8 +245,20 @@ DOCUMENT: Mapping[str, Entry] = {
     ),
     "AR323": Entry(
         "The setting in the environment is malformed.",
-        "AIORESILIENCE_MAX_BYTES takes a whole number of bytes.",
-        "Write a number such as 8388608, or unset the variable.",
+        "`WATCH` and `STRICT` take true or false, `MAX_BYTES` takes a whole number of bytes.",
+        "Write true, false, or a number such as 8388608; or unset the variable.",
         "AIORESILIENCE_MAX_BYTES=8M",
+    ),
+    "AR324": Entry(
+        "No environment variable of this name means anything.",
+        "It begins with `AIORESILIENCE_`, and goes on with neither a setting nor a section of the document.",
+        "Correct the name, or unset the variable.",
+        "AIORESILIENCE_ENVIROMENT=production",
+    ),
+    "AR330": Entry(
+        "The route leads to an unknown policy.",
+        "No policy of the document has this name.",
+        "Correct the name, or add the policy.",
+        "routes: [{host: api.example.invalid, policy: paymnets}]",
     ),
 }

@@ -129,4 +129,11 @@ LINT: Mapping[str, Entry] = {
         "",
         "warning",
     ),
+    "AR430": Entry(
+        "No request reaches the route.",
+        "Every request that fits it fits an earlier route already, and the first that fits counts.",
+        "Move it up, or delete it.",
+        "",
+        "warning",
+    ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -15,6 +16,11 @@ from aioresilience.policy.partition import Partition
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
 """What names of policies, templates, shared blocks, backends and environments look like."""
+
+
+HOST_PATTERN: Final = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.*-]+)(:[0-9]+)?$"
+METHOD_PATTERN: Final = r"^[A-Z]+(-[A-Z]+)*$"
+_HOST, _METHOD, _URL_PATH = re.compile(HOST_PATTERN), re.compile(METHOD_PATTERN), re.compile(r"/[^?#*]*")
 
 
 class NotADate(ValueError):
@@ -67,6 +73,17 @@ _TEXTS = {"type": ["string", "array"], "minLength": 1, "items": {"type": "string
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_NAMES)]
 """One name or a list of them."""
 Paths = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_TEXTS)]
+
+
+Methods = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: _methods(value)),
+    Field(strict=False),
+    WithJsonSchema(
+        {"type": ["string", "array"], "pattern": METHOD_PATTERN, "items": {"type": "string", "pattern": METHOD_PATTERN}}
+    ),
+]
+"""One HTTP method or a list of them."""
 
 
 class About(Part):
@@ -174,6 +191,39 @@ class FileFrame(Part):
     end: Literal[True] = Field(default=True, description="Optional last key: proves that the file is whole.")
 
 
+def _host(value: object) -> object:
+    if isinstance(value, str) and not _HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is not a host; write for example api.example.invalid, *.example.invalid or [::1]")
+    return value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and not _URL_PATH.fullmatch(value):
+        raise ValueError(f"{value!r} is not the beginning of a path; write for example /v1/")
+    return value
+
+
+def _methods(value: object) -> object:
+    methods = _listed(value)
+    for method in methods if isinstance(methods, list) else ():
+        if isinstance(method, str) and not _METHOD.fullmatch(method):
+            raise ValueError(f"{method!r} is not a method; write for example {method.strip().upper() or 'GET'}")
+    return methods
+
+
+class Route(Part):
+    """Which outgoing HTTP requests a policy is for; what is not said fits every request."""
+
+    host: Annotated[str, BeforeValidator(_host), WithJsonSchema({"type": "string", "pattern": HOST_PATTERN})] | None = (
+        Field(default=None, description="Host, with * for any characters; with :port where only that port is meant.")
+    )
+    method: Methods = Field(default=(), description="One method, such as GET, or a list of them.")
+    path: Annotated[str, BeforeValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/[^?#*]*$"})] | None = (
+        Field(default=None, description="Beginning of the path, up to a /.")
+    )
+    policy: Name = Field(description="The policy under which such requests are made.")
+
+
 class Frame(Part):
     """The document without the parts that hold pattern blocks."""
 
@@ -182,4 +232,7 @@ class Frame(Part):
     settings: Settings | None = Field(default=None, description="How the registry treats this document.")
     backends: dict[Name, BackendConfig | None] | None = Field(
         default=None, description="Servers that limits are shared through, by name."
+    )
+    routes: Annotated[tuple[Route, ...], Field(strict=False)] | None = Field(
+        default=None, description="Which policy the HTTP clients use for a request; the first route that fits counts."
     )

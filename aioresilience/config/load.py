@@ -21,14 +21,16 @@ from aioresilience.config.lean import lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
-from aioresilience.config.secret_files import check_secret_files
+from aioresilience.config.routes import check_routes
+from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
 from aioresilience.config.tree import from_plain, nest
-from aioresilience.config.variables import PREFIX, Variables
+from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
 from aioresilience.pattern import AnyPattern
@@ -148,7 +150,6 @@ class _Loading:
         written = Written(tree, self._setting.vocabulary, checker, inheritance, self._report, self._setting.breathe)
         written.check()
         self._service(tree, frame)
-        check_secret_files(tree, _backends(frame), self._report, in_service=self._setting.in_service)
         tree, overrides, everywhere = self._overridden(tree, checker)
         tree = self._patched(tree)
         inheritance = Inheritance(tree, self._layers)
@@ -157,16 +158,19 @@ class _Loading:
             everywhere=everywhere, refused=written.refused, breathe=self._setting.breathe,
         )  # fmt: skip
         shared, policies, default = assembly.shared(), assembly.policies(), assembly.default()
+        check_routes(tree, policies, self._report)
         if self._report.errors:
             raise self._error()
         subject = Subject(
-            tree, policies, overrides, self._setting.vocabulary, tuple(gathered.suppressions),
+            tree, policies, frame.routes or (), overrides, self._setting.vocabulary, tuple(gathered.suppressions),
             frozenset(map(_name_of, sources)), self._setting.now, self._setting.breathe,
         )  # fmt: skip
         document = Document(
             policies=policies, default=default, settings=settings, service=frame.service,
-            metadata=frame.metadata or {}, backends=_backends(frame), shared=shared, overrides=overrides,
-            revision=revision(tree, policies, default, self._setting.breathe), findings=self._findings(lint(subject)),
+            metadata=frame.metadata or {}, backends=_backends(frame), routes=frame.routes or (),
+            shared=shared, overrides=overrides,
+            revision=revision(tree, policies, default, self._setting.breathe),
+            findings=self._findings(lint(subject)),
             files=tuple(gathered.files.items()), ended=frozenset(gathered.ended),
             whole=gathered.whole, secrets=frozenset(self._report.secrets), tree=tree,
             exception_names=names.pending,
@@ -175,7 +179,7 @@ class _Loading:
         return document
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return self._report.error()
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
@@ -192,6 +196,9 @@ class _Loading:
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
+        included = self._variables(alone=not sources).includes()
+        if included:
+            gathering.add_variable(included)
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
@@ -200,11 +207,15 @@ class _Loading:
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
-        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
-        variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
-        for patch in variables.patches(merged):
+        for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        return self._interpolation.document(merged)
+        filled = self._interpolation.document(merged)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return filled
+
+    def _variables(self, *, alone: bool) -> Variables:
+        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        return Variables(self._setting.environ, self._report, alone=alone, stale=stale)
 
     def _laid(self, low: Block, high: Block) -> Block:
         expanded = self._shorthand.document(high)
@@ -229,10 +240,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -247,16 +258,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):

@@ -1,28 +1,68 @@
-"""Whether the secret files that backends name can be read; what is in them is read when a connection is made."""
+"""Secrets of a document: what must never show in a text, and the files that hold it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from aioresilience.backends import BackendConfig, SecretFile
 from aioresilience.config.diagnostics import Severity
-from aioresilience.config.places import Block
-from aioresilience.config.report import Report, shown
-from aioresilience.config.tree import locate
+from aioresilience.config.interpolate import Absent
+from aioresilience.config.places import Block, Node
+from aioresilience.config.report import Report, hide
 
-FIELDS: Final = ("url", "password")
+MAX_BYTES: Final = 64 * 1024
+_PASSWORDS: Final = ("password", "secret", "token")
 
 
-def check_secret_files(tree: Block, backends: Mapping[str, BackendConfig], report: Report, *, in_service: bool) -> None:
-    """Report the files that cannot be read: an error in a service, a note elsewhere."""
-    severity: Severity = "error" if in_service else "note"
-    for name, backend in backends.items():
-        for field in FIELDS:
-            value = getattr(backend, field)
-            if isinstance(value, SecretFile) and not os.access(value.file, os.R_OK):
-                path = ("backends", name, field, "file")
-                message = f"the secret file {shown(value.file)} cannot be read"
-                hint = "mount it, or correct the path"
-                report.add("AR317", locate(tree, path), message, hint=hint, path=path, severity=severity)
+def keep_secrets(document: Block, report: Report, *, in_service: bool) -> None:
+    """Hide every password under `backends`, and what secret files hold; report files that cannot be read."""
+    backends = document.get("backends")
+    for name, backend in backends.items() if isinstance(backends, Block) else ():
+        if not isinstance(backend, Block):
+            continue
+        for key, value in backend.items():
+            if isinstance(value, Block) and set(value) == {"file"}:
+                path = ("backends", name, key)
+                hide(report, _content(value, report, path, "error" if in_service else "note"))
+            else:
+                hide(report, _secret(key, value))
+
+
+def _secret(key: str, value: Node) -> str:
+    if isinstance(value, (Block, list)) or value is None:
+        return ""
+    if key in _PASSWORDS:
+        return str(value)
+    try:
+        return urlsplit(str(value)).password or ""
+    except ValueError:
+        return ""
+
+
+def _content(block: Block, report: Report, path: tuple[str, ...], severity: Severity) -> str:
+    """Return what a secret file holds, without its last line break; empty where it cannot be read."""
+    name = block["file"]
+    if not isinstance(name, str) or isinstance(name, Absent) or not name:
+        return ""
+    try:
+        with Path(name).open("rb") as file:
+            return _text(file.read(MAX_BYTES + 1))
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "").lower() or str(error)
+        message = f"the secret file cannot be read: {reason}"
+        hint = "mount it, or correct the path"
+        report.add("AR317", block.value_place("file"), message, hint=hint, path=(*path, "file"), severity=severity)
+        return ""
+
+
+def _text(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 10} KiB")
+    try:
+        text = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not text:
+        raise ValueError("it is empty")
+    return text

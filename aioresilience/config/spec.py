@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aioresilience.backends import BackendConfig
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Settings
+from aioresilience.config.document import About, Route, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
@@ -74,6 +74,8 @@ class Document:
     service: str | None
     metadata: Mapping[str, object]
     backends: Mapping[str, BackendConfig]
+    routes: tuple[Route, ...]
+    """Which policy the HTTP clients use; the first that fits counts."""
     shared: Mapping[tuple[str, str], SharedSpec]
     """By the shared block's name and the pattern's key."""
     overrides: tuple[OverrideSpec, ...]

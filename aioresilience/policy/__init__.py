@@ -1,6 +1,6 @@
 """Composing patterns into one callable."""
 
-from aioresilience.policy.admission import Admission
+from aioresilience.policy.admission import Admission, Entrance
 from aioresilience.policy.builtin import BUILTIN
 from aioresilience.policy.partition import Partition
 from aioresilience.policy.policy import BoundPolicy, Policy, bypass
@@ -10,6 +10,7 @@ __all__ = [
     "BUILTIN",
     "Admission",
     "BoundPolicy",
+    "Entrance",
     "Partition",
     "Policy",
     "Snapshot",

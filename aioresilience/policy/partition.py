@@ -7,6 +7,7 @@ policy's own instances.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal
@@ -15,11 +16,12 @@ from zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field
 
 from aioresilience.bound import Exit
-from aioresilience.calls import Caller, Lasting
+from aioresilience.calls import Caller
 from aioresilience.clock import Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.fields import Count
 from aioresilience.pattern import AnyPattern
+from aioresilience.policy.admission import Entrance
 from aioresilience.policy.snapshot import Snapshot
 
 CIRCUIT: Final = "circuit_breaker"
@@ -234,7 +236,8 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
-        self.wrap = None
+        self._block = self._answers = self._wrap = None
+        self.replaced = False
         self.run = self._run
 
     def restore(self) -> None:
@@ -253,6 +256,20 @@ class Divided(Snapshot):
 
         return member.snapshot, leave
 
+    @property
+    def block(self) -> Entrance:
+        """What `async with` blocks go through, each caller in its partition."""
+        if self._block is None:
+            self._block = _PartitionedEntrance(self, operator.attrgetter("block"))
+        return self._block
+
+    @property
+    def answers(self) -> Entrance:
+        """What requests go through that come in, each caller in its partition."""
+        if self._answers is None:
+            self._answers = _PartitionedEntrance(self, operator.attrgetter("answers"))
+        return self._answers
+
     async def _run(
         self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],
         caller: Caller,
@@ -269,14 +286,28 @@ class Divided(Snapshot):
         caller: Caller,
     ) -> object:  # fmt: skip
         """Call under the caller's partition, which is in use until the result is closed."""
-        snapshot, leave = self.entered(caller)
-        kept = False
+        (snapshot, leave), kept = self.entered(caller), False
         try:
             result = await snapshot.run_lasting(func, args, kwargs, caller)
-            if leave is not None and isinstance(result, Lasting):
-                kept = True
-                result.when_closed(lambda: leave(None))
+            if leave is not None and caller.exchange is not None:
+                kept = caller.exchange.when_closed(result, lambda: leave(None))
             return result
         finally:
             if leave is not None and not kept:
                 leave(None)
+
+
+class _PartitionedEntrance(Entrance):
+    """An entrance that leads each caller to that of its partition."""
+
+    __slots__ = ("_divided", "_of")
+
+    def __init__(self, divided: Divided, of: Callable[[Snapshot], Entrance]) -> None:
+        super().__init__(divided.patterns, divided.context, divided.clock)
+        self._divided = divided
+        self._of = of
+
+    def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
+        """Return the entrance of the caller's partition, and what counts the caller out of it."""
+        snapshot, leave = self._divided.entered(caller)
+        return self._of(snapshot), leave

@@ -12,7 +12,7 @@ from aioresilience import callables
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
 from aioresilience.bulkhead import Bulkhead
-from aioresilience.calls import ANYONE, Caller, Resend
+from aioresilience.calls import ANYONE, Caller, Exchange
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
@@ -20,8 +20,8 @@ from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
-from aioresilience.policy.admission import Admission
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy.admission import Admission, Entrance
 from aioresilience.policy.partition import Divided, Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
@@ -104,6 +104,7 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
+        self.snapshot = Snapshot((), Context(), self.clock)
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:
@@ -149,8 +150,10 @@ class Policy:
 
     def refresh(self) -> None:
         """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
-        settled = self._settled
+        settled, before = self._settled, self.snapshot
+        settled.replaced = False
         self.snapshot = settled if not _bypasses else Snapshot((), settled.context, self.clock, settled.generation)
+        before.replaced = before is not self.snapshot
 
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
@@ -182,38 +185,45 @@ class Policy:
         priority: str = "normal",
         arrived: float | None = None,
         host: str | None = None,
-        resend: Resend | None = None,
+        exchange: Exchange | None = None,
     ) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
 
-        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `resend` what a client knows
+        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `exchange` what a client knows
         of its request.
         """
-        return BoundPolicy(self, Caller(key, priority, arrived, host, resend))
+        return BoundPolicy(self, Caller(key, priority, arrived, host, exchange))
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
-        return self._admission(ANYONE)
+        return self._admission(ANYONE, self.snapshot.block)
 
-    def _admission(self, caller: Caller) -> Admission:
-        snapshot = self.snapshot
-        self._note_skipped(snapshot)
-        return Admission(snapshot, caller, self.clock)
+    def serve(self, caller: Caller = ANYONE) -> Admission:
+        """Enter the policy's guards and bounds around a request that comes in; `leave` it with what was answered.
 
-    def _note_skipped(self, snapshot: Snapshot) -> None:
-        skipped = [p.key for p in snapshot.patterns if isinstance(p, (Repeat, Replace))]
-        if skipped and not self.used_by_admit:
+        A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
+        fallback: an answer that is on its way can be neither repeated nor replaced.
+        """
+        return self._admission(caller, self.snapshot.answers)
+
+    def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
+        if entrance.skipped or not self.used_by_admit:
+            self._note_skipped(entrance)
+        return Admission(entrance, caller)
+
+    def _note_skipped(self, entrance: Entrance) -> None:
+        if entrance.skipped and not self.used_by_admit:
             raise TypeError(
-                f"policy {self.name!r} has {' and '.join(skipped)}, which admit() cannot apply to a block: "
-                f"use 'await policy.call(func, ...)' or decorate the function"
+                f"policy {self.name!r} has {' and '.join(p.key for p in entrance.skipped)}, which cannot be applied to "
+                f"a block or to a request that comes in: use 'await policy.call(func, ...)' or decorate the function"
             )
-        for pattern in snapshot.patterns if skipped else ():
+        for pattern in entrance.skipped:
             self._tell_skipped(pattern)
-        self.used_by_admit |= bool(snapshot.patterns)
+        self.used_by_admit |= bool(self.snapshot.patterns)
 
     @staticmethod
     def _tell_skipped(pattern: AnyPattern) -> None:
-        if isinstance(pattern, (Repeat, Replace)) and pattern.listening():
+        if pattern.listening():
             event = DecisionEvent(
                 pattern.pattern_type, EventType.PATTERN_SKIPPED, pattern.name, policy=pattern.policy, action="skipped"
             )
@@ -223,8 +233,9 @@ class Policy:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
         settled = self._settled
-        if settled.wrap is not None:
-            made = settled.wrap(func, self, settled, ANYONE)
+        wrap = settled.wrap
+        if wrap is not None:
+            made = wrap(func, self, settled, ANYONE)
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)
@@ -267,7 +278,7 @@ class BoundPolicy:
     async def open(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function for this caller; what the call holds lasts until its result is closed.
 
-        The result says when that is by `when_closed(callback)`; one that cannot is taken to be closed.
+        The caller's `exchange` says when that is; without one it is at the end of the call.
         """
         return await self.policy.snapshot.run_lasting(func, args, kwargs, self.caller)  # type: ignore[return-value]
 
@@ -276,4 +287,4 @@ class BoundPolicy:
 
         Raises TypeError where the policy has retry or fallback, which cannot run a block again or in its place.
         """
-        return self.policy._admission(self.caller)
+        return self.policy._admission(self.caller, self.policy.snapshot.block)

@@ -9,6 +9,7 @@ from aioresilience.bound import Exit
 from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy.admission import Entrance
 from aioresilience.policy.fused import Run, Wrap, fuse
 from aioresilience.timeout import TimeoutConfig
 
@@ -36,22 +37,69 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
-    __slots__ = ("_lasting", "clock", "context", "generation", "patterns", "run", "wrap")
+    __slots__ = (
+        "_answers", "_block", "_lasting", "_wrap", "clock", "context", "generation", "patterns", "replaced", "run",
+    )  # fmt: skip
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
         self.clock = clock
+        self.replaced = False
+        """Another snapshot is in effect: calls go by way of the policy."""
         self._lasting: Run | None = None
-        self.run: Run
-        self.wrap: Wrap | None
-        """Makes a wrapper of one frame for one function, where there is a fused form."""
-        self.run, self.wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+        self._block: Entrance | None = None
+        self._answers: Entrance | None = None
+        self._wrap: Wrap | None = None
+        self.run: Run = self._first_run
+        """Calls a function under the patterns; the callable is made when it is first needed."""
+
+    @property
+    def wrap(self) -> Wrap | None:
+        """What makes a wrapper of one frame for one function, None where there is no fused form."""
+        self._make()
+        return self._wrap
+
+    def _make(self) -> None:
+        if self.run == self._first_run:
+            patterns, context, clock = self.patterns, self.context, self.clock
+            self.run, self._wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+
+    def _first_run(
+        self,
+        func: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        caller: Caller,
+    ) -> Awaitable[object]:
+        self._make()
+        return self.run(func, args, kwargs, caller)
 
     def entered(self, caller: Caller) -> tuple[Snapshot, Exit | None]:
         """Return what this caller's call runs under, and what must hear of its end."""
         return self, None
+
+    @property
+    def block(self) -> Entrance:
+        """What `async with` blocks go through."""
+        entrance = self._block
+        if entrance is None:
+            entrance = self._block = self._entrance(self.context)
+        return entrance
+
+    @property
+    def answers(self) -> Entrance:
+        """What requests go through that come in, whose outcome is the status of our own answer."""
+        entrance = self._answers
+        if entrance is None:
+            entrance = self._answers = self._entrance(
+                replace(self.context, classify=self.context.classify.of_answers())
+            )
+        return entrance
+
+    def _entrance(self, context: Context) -> Entrance:
+        return Entrance(self.patterns, context, self.clock)
 
     def run_lasting(
         self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],

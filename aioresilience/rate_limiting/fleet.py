@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from aioresilience.backends import Answer, Backend, Place
@@ -17,7 +16,6 @@ from aioresilience.clock import Clock
 from aioresilience.events import EventType, global_bus
 from aioresilience.exceptions import ExceptionConfig, RateLimitReason, RejectionError
 from aioresilience.failures import REJECTED, Outcome
-from aioresilience.modes import Mode
 from aioresilience.rate_limiting.buckets import SHARED, AnyBuckets
 from aioresilience.rate_limiting.config import RateLimiterConfig
 from aioresilience.rate_limiting.leases import Lease
@@ -58,6 +56,7 @@ class FleetRateLimit(RateLimit):
 
     on_backend = True
     splits = False
+    admits_observed = False
 
     def __init__(
         self,
@@ -69,7 +68,7 @@ class FleetRateLimit(RateLimit):
         clock: Clock | None = None,
         known_as: str | None = None,
     ) -> None:
-        self.backend = backend
+        self.server = backend
         self._fleet = backend.fleet_size
         super().__init__(name, config, exceptions, clock=clock)
         self.degraded = 0
@@ -84,10 +83,6 @@ class FleetRateLimit(RateLimit):
         """Build the buckets for when the server is away."""
         rate, burst = local_part(config, self._fleet)
         return build(config.algorithm, rate, burst, self._census)
-
-    def admitting(self, mode: Mode) -> Callable[[Caller], object | None]:
-        """Admit at once where every call is enforced; what is observed counts elsewhere, so that it comes first."""
-        return self.admit if mode == "enforce" else _nobody
 
     def admit(self, caller: Caller) -> object | None:
         """Spend a permit of a lease; without the server, decide as configured."""
@@ -133,15 +128,15 @@ class FleetRateLimit(RateLimit):
 
     def _away(self) -> RejectionError:
         """Say that nobody counts now, and so nobody may call."""
-        backend = self.backend
+        backend = self.server
         why = f"backend {backend.name!r} is away ({backend.reason}), and on_backend_error is deny"
         message = f"rate limiter {self.name!r}: {why}"
         return self.reject(RateLimitReason.RATE_LIMIT_EXCEEDED, message, None, backend=backend.name)
 
     def _prepare(self) -> None:
         """At the start of an outage: take the part of the fleet that is known now, charged with what was last seen."""
-        if self._outage != self.backend.outages:
-            self._outage, self._fleet = self.backend.outages, self.backend.fleet_size
+        if self._outage != self.server.outages:
+            self._outage, self._fleet = self.server.outages, self.server.fleet_size
             with self._limit.lock:
                 old = self._limit.table
                 self._limit.replace(self._build(self.config), lambda new, _, now: self._charge(new, old, now))
@@ -167,7 +162,7 @@ class FleetRateLimit(RateLimit):
     def spent(self) -> dict[str, int]:
         """Return this process's part of what is spent on the server; by key it is not known."""
         share = self._share(self.clock.monotonic())
-        return {SHARED: math.ceil(share * self.config.capacity / self.backend.fleet_size - 1e-6)} if share else {}
+        return {SHARED: math.ceil(share * self.config.capacity / self.server.fleet_size - 1e-6)} if share else {}
 
     def succeed(self, old: RateLimit) -> None:
         """Take over: the local buckets at once, and the server with the first call that comes here."""
@@ -178,13 +173,13 @@ class FleetRateLimit(RateLimit):
     def _pay(self) -> None:
         owed, self._owed = self._owed, {}
         for key, count in owed.items():
-            self.backend.charge(self._remote.place(key, by_key=self._limit.by_key), count)
+            self.server.charge(self._remote.place(key, by_key=self._limit.by_key), count)
 
     def _note_degraded(self) -> None:
         self.degraded += 1
         if self.listening():
             decision = self.config.on_backend_error
-            about: dict[str, object] = {"backend": self.backend.name, "reason": self.backend.reason, "in_use": decision}
+            about: dict[str, object] = {"backend": self.server.name, "reason": self.server.reason, "in_use": decision}
             self._publish(EventType.BACKEND_DEGRADED, about)
 
     @property
@@ -199,7 +194,7 @@ class FleetRateLimit(RateLimit):
     async def wait(self, caller: Caller) -> object:
         """Ask the server; wait for a permit no longer than configured, and not at all where the deadline cuts it."""
         key, longest = self._key(caller), self.config.wait
-        if not self.backend.available:
+        if not self.server.available:
             return await self._wait_without_server(caller)
         until = self.clock.monotonic() + longest if longest else 0.0
         if key not in self._turns.lines:
@@ -266,11 +261,11 @@ class FleetRateLimit(RateLimit):
             key = self._key(caller)
         except MissingKeyError:
             return await super().observe(caller, trace)
-        if not self.backend.available:
+        if not self.server.available:
             ticket = self._without_server(caller)
             return ticket if ticket is not None else await super().observe(caller, trace)
         place = self._remote.place(key, by_key=self._limit.by_key, shadow=True)
-        future = self.backend.ask(place)
+        future = self.server.ask(place)
         future.add_done_callback(lambda done: self._observed(done, key, trace))
         return Shadow(place, future)
 
@@ -296,7 +291,7 @@ class FleetRateLimit(RateLimit):
 
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the permits are spent; when the next one is due, the server alone knows."""
-        if not self.backend.available:
+        if not self.server.available:
             return super().refusal(caller)
         return self._refuse(SHARED if not self._limit.by_key else str(caller.key), caller, None)
 
@@ -311,7 +306,7 @@ class FleetRateLimit(RateLimit):
 
     def status(self) -> dict[str, object]:
         """Return what the local limiter does, and what is asked of the server."""
-        available = self.backend.available
+        available = self.server.available
         local = super().status()
         if available:
             local.pop("remaining", None)
@@ -319,7 +314,7 @@ class FleetRateLimit(RateLimit):
             local
             | self._remote.status()
             | {
-                "backend": self.backend.name,
+                "backend": self.server.name,
                 "backend_in_use": "redis" if available else self.config.on_backend_error,
                 "degraded": self.degraded,
                 "waiting": self._turns.waiting + self._limit.waiting,
@@ -336,7 +331,3 @@ def local_part(config: RateLimiterConfig, fleet: int) -> tuple[Rate, int]:
         permits = max(1, rate.permits // fleet)
         return Rate(permits, rate.period * max(1.0, fleet / rate.permits)), permits
     return Rate(rate.permits, rate.period * fleet), max(1, math.ceil(burst / fleet))
-
-
-def _nobody(caller: Caller) -> None:
-    return None

@@ -43,6 +43,7 @@ class RateLimit(Guard[RateLimiterConfig]):
     pattern_type = PatternType.RATE_LIMITER
     reasons = RateLimitReason
     error_type = RateLimitExceededError
+    _limit: Final[Limit]
     splits = True
     on_backend: ClassVar[bool] = False
     """Whether a server counts."""

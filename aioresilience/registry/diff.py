@@ -69,6 +69,14 @@ def _policies_changes(old: Document, new: Document, breathe: Callable[[], None])
             yield Change(name, "removed", effect="processes that use it go on with it" if _keeps(new) else "")
         elif before is not after and before != after:
             yield from _policy_changes(name, before, after)
+    if old.routes != new.routes:
+        yield Change(
+            "*", "changed", "routes", old.routes, new.routes, NEXT_CALL, old_text=_routes(old), new_text=_routes(new)
+        )
+
+
+def _routes(document: Document) -> str:
+    return f"{len(document.routes)} routes"
 
 
 def _keeps(document: Document) -> bool:

@@ -74,7 +74,7 @@ def _place(source: Source, name: _Name) -> Place:
 def compare_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
     """Yield the names that only the code has, AR416, and those that only the file has, AR417."""
     policies: Mapping[str, object] = document.policies
-    seen: set[str] = set()
+    seen = {route.policy for route in document.routes}
     for use in uses:
         seen.add(use.name)
         if use.name not in policies:

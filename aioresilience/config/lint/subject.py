@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from aioresilience.config.diagnostics import Diagnostic, diagnose
+from aioresilience.config.document import Route
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.spec import OverrideSpec, PolicySpec
 from aioresilience.config.suppressions import Suppression
@@ -23,6 +24,7 @@ class Subject:
 
     tree: Block
     policies: Mapping[str, PolicySpec]
+    routes: tuple[Route, ...]
     overrides: tuple[OverrideSpec, ...]
     vocabulary: Vocabulary
     suppressions: tuple[Suppression, ...]

@@ -1,0 +1,84 @@
+"""The middleware that all others are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from aioresilience.calls import ANYONE, Caller
+from aioresilience.clock import SYSTEM_CLOCK
+from aioresilience.failures import EVERY_EXCEPTION
+from aioresilience.integrations.asgi.exchange import Exchange
+from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
+from aioresilience.integrations.paths import NOT_GUARDED, Paths, route_path
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy import Admission, Entrance
+
+ANSWERS: Final = Context(classify=EVERY_EXCEPTION.of_answers())
+"""What a pattern without a policy makes of answers: from 500 on they are failures."""
+
+
+class AdmissionMiddleware(ABC):
+    """Lets HTTP requests in through an admission, which ends with the last byte of the answer.
+
+    Everything else passes untouched: WebSockets, the lifespan, and the excluded paths, which are exact. An app that
+    runs on when its client has left is cancelled; with `cancel_on_disconnect=False` it keeps what it holds to its end.
+    """
+
+    def __init__(
+        self, app: App, exclude_paths: Iterable[str] | None = None, *, cancel_on_disconnect: bool = True
+    ) -> None:
+        self.app = app
+        self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths)
+        self._cancel = cancel_on_disconnect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or route_path(scope) in self._excluded:
+            await self.app(scope, receive, send)
+            return
+        admission = self.admission(scope)
+        if admission is None:
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(receive, send, admission, self.first(), cancel=self._cancel)
+        error = await exchange.run(self.app, scope)
+        if error is not None:
+            answer = await self.answer(error, scope, receive)
+            if answer is None:
+                raise error
+            await answer(scope, receive, send)
+
+    @abstractmethod
+    def admission(self, scope: Scope) -> Admission | None:
+        """Return what the request is to enter, None to let it pass."""
+
+    def first(self) -> Admission | None:
+        """Return what bounds the time until the answer begins."""
+        return None
+
+    @abstractmethod
+    async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
+        """Return what is answered to a request that was refused or cut; None raises the error."""
+
+
+class Gate:
+    """Patterns without a policy, and the admissions under them, current whatever is retuned."""
+
+    __slots__ = ("_entrance", "_patterns")
+
+    def __init__(self, patterns: Sequence[AnyPattern]) -> None:
+        self._patterns = tuple(patterns)
+        self._entrance = self._make()
+
+    def _make(self) -> Entrance:
+        clock = self._patterns[0].clock if self._patterns else SYSTEM_CLOCK
+        return Entrance(self._patterns, ANSWERS, clock)
+
+    def admission(self, caller: Caller = ANYONE) -> Admission:
+        """Return a new admission."""
+        entrance = self._entrance
+        if not entrance.is_current:
+            entrance = self._entrance = self._make()
+        return Admission(entrance, caller)
