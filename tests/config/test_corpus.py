@@ -17,7 +17,6 @@ OF_THE_DOCUMENT = tuple(path for path in corpus.BAD if path not in OF_READING)
 ELSEWHERE = {
     "AR101": "names the absolute path that was looked for",
     "AR321": "a pattern that raises",
-    "AR322": "what only a registry refuses",
 }
 """Ids that no file of the corpus gives, and why."""
 
