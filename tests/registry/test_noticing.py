@@ -458,3 +458,14 @@ def test_fork(open_folder):
     rename_over(open_folder / "resilience.yaml", 9)
     assert process.communicate(timeout=60)[0].strip() == "all of them"
     assert process.returncode == 0
+
+
+async def test_a_secret_file_that_is_mounted_later_is_waited_for(noticing, file):
+    secret = file.parent / "secrets" / "url"
+    text_with_secret = f"version: 1\nbackends: {{main: {{type: redis, url: {{file: {secret}}}}}}}\n" + text(2)[11:]
+    async with Watched(file) as watched:
+        file.write_text(text_with_secret)
+        await eventually(lambda: not watched.registry.status()["last_reload_successful"])
+        secret.parent.mkdir()
+        secret.write_text("redis://127.0.0.1:6379/0\n")
+        await watched.shows(2)
