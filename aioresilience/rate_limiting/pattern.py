@@ -183,6 +183,13 @@ class RateLimit(Guard[RateLimiterConfig]):
         windowed = self.config.algorithm == "sliding_window"
         return RateLimitReason.WINDOW_EXHAUSTED if windowed else RateLimitReason.RATE_LIMIT_EXCEEDED
 
+    def succeed(self, old: RateLimit) -> None:
+        """Start with the share that another limiter, in whose place this one comes, has spent of every bucket."""
+        by_key, before = self._limit.by_key, old._limit
+        carry = Buckets.inherit if by_key == before.by_key else Buckets.split if by_key else Buckets.join
+        with before.table.census.lock:  # others may go on with the old one
+            self._limit.replace(self._build(self.config), lambda new, _, now: carry(new, before.table, now))
+
     def retune(self, config: RateLimiterConfig) -> None:
         """Keep the spent share of every bucket, rescaled; another algorithm or scope starts charged with it.
 

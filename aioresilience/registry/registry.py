@@ -76,7 +76,7 @@ class Registry:
         if error is not None:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
-        reporting.findings(self, document)
+        reporting.findings(self)
         self.overrides.follow(document)
 
     @classmethod
