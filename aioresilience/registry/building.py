@@ -11,14 +11,15 @@ from aioresilience.config import PolicySpec
 from aioresilience.events import EventType, ResilienceEvent
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy import Policy, Snapshot, attempt_timeout
-from aioresilience.rate_limiting import RateLimit
+from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
+from aioresilience.registry.backends import Backends
 
 Shared = dict[tuple[str, str], AnyPattern]
 
 
 @dataclass(frozen=True, slots=True)
 class Heir:
-    """A pattern in the place of another one, because `use` has changed; `fresh`: nobody has used it yet."""
+    """A pattern in the place of another one, because `use` or `backend` changed; `fresh`: nobody has used it yet."""
 
     pattern: AnyPattern
     before: AnyPattern
@@ -31,13 +32,15 @@ class Heir:
             self.pattern.succeed(self.before)
             kept = "the spent share"
         if self.pattern.listening():
-            facts = {"use": f"{_owner(self.before)} -> {_owner(self.pattern)}", "kept": kept}
-            kind, name = self.pattern.pattern_type, self.pattern.name
+            kind, name, facts = self.pattern.pattern_type, self.pattern.name, self._what() | {"kept": kept}
             self.pattern.events.publish(ResilienceEvent(kind, EventType.STATE_RESTARTED, name, metadata=facts))
 
-
-def _owner(pattern: AnyPattern) -> str:
-    return str(pattern.policy or pattern.name)
+    def _what(self) -> dict[str, str]:
+        old, new = (str(pattern.policy or pattern.name) for pattern in (self.before, self.pattern))
+        if old != new:
+            return {"use": f"{old} -> {new}"}
+        old, new = (str(getattr(pattern.config, "backend", None)) for pattern in (self.before, self.pattern))
+        return {"backend": f"{old} -> {new}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Builder:
         self._clock = clock
         self._sharing = threading.Lock()
         self.shared: Shared = {}
+        self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
         """Build a policy of that name from nothing."""
@@ -94,7 +98,7 @@ class Builder:
             bare = without_mode(config)
             same = old is not None and old.shared.get(key) == new.shared.get(key)
             before = kept.get(key)
-            pattern = before if same else None
+            pattern = before if same and before is not None and goes_on(before, bare) else None
             if pattern is None:
                 fresh = (key, new.shared.get(key)) not in self.shared
                 pattern = self._make(policy.name, key, bare, new.shared)
@@ -106,20 +110,40 @@ class Builder:
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:
-            return self._kinds[key](name=policy, config=config, clock=self._clock)
+            return self._new(key, policy, config)
         with self._sharing:
             return self._one_for_all(key, shared[key], config)
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
-        pattern = self.shared.get((key, name))
-        if pattern is None:
-            pattern = self.shared[key, name] = self._kinds[key](name=name, config=config, clock=self._clock)
-            pattern.policy = f"shared:{name}"
+        before = self.shared.get((key, name))
+        if before is not None and goes_on(before, config):
+            return before
+        pattern = self.shared[key, name] = self._new(key, name, config, f"shared:{name}")
+        pattern.policy = f"shared:{name}"
+        inherit(pattern, before)
         return pattern
+
+    def _new(self, key: str, name: str, config: PatternConfig, known_as: str | None = None) -> AnyPattern:
+        kind = self._kinds[key]
+        if kind is RateLimit and isinstance(config, RateLimiterConfig) and config.backend is not None:
+            backend = self.backends.get(config.backend)
+            return FleetRateLimit(name, config, backend=backend, clock=self._clock, known_as=known_as)
+        return kind(name=name, config=config, clock=self._clock)
 
     def renew_lock(self) -> None:
         """Take a lock that nobody holds, in a forked child."""
         self._sharing = threading.Lock()
+
+
+def goes_on(pattern: AnyPattern, config: PatternConfig) -> bool:
+    """Tell whether an instance can be retuned; one that counts elsewhere from now on is a new one."""
+    return not isinstance(pattern, RateLimit) or not isinstance(config, RateLimiterConfig) or pattern.takes(config)
+
+
+def inherit(pattern: AnyPattern, before: AnyPattern | None) -> None:
+    """Charge a new limiter with what the one in its place had spent in this process."""
+    if isinstance(pattern, RateLimit) and isinstance(before, RateLimit):
+        pattern.succeed(before)
 
 
 def without_mode(config: PatternConfig) -> PatternConfig:
