@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aioresilience.config import CATALOGUE
+from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 
 
 def diagnostics_page() -> str:
     """Return docs/diagnostics.md: every diagnostic with its cause, its fix and an example."""
     return "\n".join(_lines())
+
+
+def metrics_table() -> str:
+    """Return the table of docs/metrics.md: every metric by both of its names."""
+    rows = ["| Prometheus | OpenTelemetry | kind, unit | labels | what it is |", "|---|---|---|---|---|"]
+    for one in CATALOGUE_OF_METRICS:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        names = f"`{one.prometheus_name}` | `{one.otel_name}`"
+        rows.append(f"| {names} | {one.kind}, {one.otel_unit} | {labels} | {one.text} |")
+    return "\n".join(rows) + "\n"
 
 
 def _lines() -> Iterator[str]:
