@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from types import TracebackType
@@ -17,8 +16,6 @@ from aioresilience.exceptions import AdaptiveConcurrencyReason, ConcurrencyLimit
 from aioresilience.failures import FAILURE, NEUTRAL, REJECTED, SUCCESS, Classifier, Judge, Outcome
 from aioresilience.guard import Guard
 from aioresilience.pattern import ALONE, Context
-
-_GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class _OverloadClassifier(Classifier):
@@ -49,6 +46,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
     reasons = AdaptiveConcurrencyReason
     error_type = ConcurrencyLimitError
     holds = True
+    machine: Final[AimdMachine]
     splits = True
 
     def __init__(
@@ -61,20 +59,18 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
         config = config or AdaptiveConcurrencyConfig()
         super().__init__(name, config, clock=clock)
         self.machine = AimdMachine(config)
-        self._take = self.machine.take if _GIL else self.machine.take_locked
-        self._end = self.machine.end if _GIL else self.machine.end_locked
         self._held: deque[object | None] = deque()
         self._telling = threading.RLock()
         self._told = self.machine.limit
 
     def admit(self, caller: Caller) -> int | None:
         """Take a place if fewer calls run than the limit allows."""
-        return self._take()
+        return self.machine.take()
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Give the place back and learn from the outcome; neutral ones teach nothing."""
-        good = None if outcome is NEUTRAL or outcome is REJECTED else outcome is SUCCESS
-        if self._end(ticket, good):  # type: ignore[arg-type]  # what admit returned
+        good = True if outcome is SUCCESS else None if outcome is NEUTRAL or outcome is REJECTED else False
+        if self.machine.end(ticket, good):  # type: ignore[arg-type]  # what admit returned
             self._tell_limit()
 
     def refusal(self, caller: Caller) -> ConcurrencyLimitError:

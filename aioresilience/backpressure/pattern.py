@@ -45,6 +45,7 @@ class BackpressureManager(Guard[BackpressureConfig]):
     reasons = BackpressureReason
     error_type = BackpressureError
     holds = True
+    machine: Final[BackpressureMachine]
 
     def __init__(
         self,

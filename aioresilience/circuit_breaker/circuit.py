@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Self, cast
+from typing import Final, Self, cast
 
 from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
@@ -38,6 +38,8 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
+    reads_start = True
+    machine: Final[CircuitMachine]
     splits = True
 
     def __init__(
@@ -142,8 +144,7 @@ class Circuit(Guard[CircuitConfig]):
         line = Timeline(clock=self.clock, on_stall=self._stalled)
 
         async def bounded(call: Call) -> object:
-            scope = Scope(self.clock.monotonic() + limit, limit, line)
-            scope.enter()
+            scope = line.open(limit)
             try:
                 result = await inner(call)
             except BaseException as error:

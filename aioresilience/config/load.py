@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
-from aioresilience.config.document import Backend, Frame, Override, Settings
+from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
@@ -301,5 +302,5 @@ def _frame_of(tree: Block) -> dict[str, object]:
     return {key: value for key, value in tree.items() if key in Frame.model_fields}
 
 
-def _backends(frame: Frame) -> dict[str, Backend]:
+def _backends(frame: Frame) -> dict[str, BackendConfig]:
     return {name: one for name, one in (frame.backends or {}).items() if one is not None}

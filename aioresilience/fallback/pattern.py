@@ -84,10 +84,6 @@ class FallbackHandler(Replace[FallbackConfig]):
         super().__init__(name, config or FallbackConfig(), exceptions=exceptions, clock=clock)
         self._tried = self._answered = 0
 
-    def begin(self, plan: Plan) -> None:
-        """Count a call."""
-        self.counts.started += 1
-
     async def recover(self, plan: Plan, call: Call, error: BaseException, inner: Handler) -> object:
         """Answer for what failed; what is no Exception passes."""
         try:

@@ -23,8 +23,8 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
-        self._block = self._answers = None
-        self.wrap = None
+        self._block = self._answers = self._wrap = None
+        self.replaced = False
         self.run = self._run
 
     def restore(self) -> None:

@@ -105,6 +105,7 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
+        self.snapshot = Snapshot((), Context(), self.clock)
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:
@@ -150,8 +151,10 @@ class Policy:
 
     def refresh(self) -> None:
         """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
-        settled = self._settled
+        settled, before = self._settled, self.snapshot
+        settled.replaced = False
         self.snapshot = settled if not _bypasses else Snapshot((), settled.context, self.clock, settled.generation)
+        before.replaced = before is not self.snapshot
 
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
@@ -231,8 +234,9 @@ class Policy:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
         settled = self._settled
-        if settled.wrap is not None:
-            made = settled.wrap(func, self, settled, ANYONE)
+        wrap = settled.wrap
+        if wrap is not None:
+            made = wrap(func, self, settled, ANYONE)
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)

@@ -140,6 +140,7 @@ def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "reloads": dict(ledger.reloads),
         "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
         "watcher": watcher.status(),
+        "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
         "policies_retired": sorted(used - document.policies.keys()),

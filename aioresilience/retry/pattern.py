@@ -94,8 +94,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         return Plan(self.config, self._verdict(context), self.machine, enforcer(self.mode_in(context)))
 
     def begin(self, plan: Plan) -> None:
-        """Count a call, which earns its share of the budget."""
-        self.counts.started += 1
+        """Let a call earn its share of the budget."""
         if plan.budget is not None:
             plan.budget.deposit(self.clock.monotonic())
 

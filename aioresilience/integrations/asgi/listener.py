@@ -45,7 +45,7 @@ class Listener:
         self.when = SYSTEM_CLOCK.monotonic() + WATCH_AFTER
         queue: TimerQueue = _WATCHES.queue(loop)
         self._queue = queue
-        queue.add(self, loop)
+        queue.add(self, self.when)
 
     def end(self) -> None:
         """Stop watching: the answer is out, or the app has returned."""

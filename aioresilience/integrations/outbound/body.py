@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from aioresilience.clock import Clock
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 
 PREFETCHED: Final = 64 * 1024
 """Bytes of an error's body that are read at once, so that its connection is free while the retry waits."""
@@ -75,8 +75,7 @@ class Body:
         left = self._deadline - self._line.clock.monotonic()
         if left <= 0:
             raise overrun(self._policy)
-        scope = Scope(self._deadline, left, self._line)
-        scope.enter()
+        scope = self._line.open(left)
         try:
             chunk = await self._pull()
         except BaseException as error:

@@ -36,7 +36,7 @@ from aioresilience.fallback import (
 )
 from aioresilience.modes import Gradual
 from aioresilience.pattern import Context
-from aioresilience.scope import Scope, Timeline, sleep
+from aioresilience.scope import Timeline, sleep
 
 
 class Boom(Exception):
@@ -275,8 +275,7 @@ def test_a_cancel_and_an_exit_are_never_answered(handler, error):
 
 
 async def within(clock, seconds, work, *, is_deadline=True):
-    scope = Scope(clock.monotonic() + seconds, seconds, Timeline(clock=clock, is_deadline=is_deadline))
-    scope.enter()
+    scope = Timeline(clock=clock, is_deadline=is_deadline).open(seconds)
     try:
         result = await work
     except BaseException as error:
