@@ -53,6 +53,7 @@ class _Setting:
     patches: Mapping[str, Mapping[str, object]]
     breathe: Callable[[], None]
     known: Mapping[str, PolicySpec] | None
+    looked: Callable[[str], None]
 
 
 def load(
@@ -87,10 +88,11 @@ def load(
     setting = _Setting(
         Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
         time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
+        looked or (lambda path: None),
     )  # fmt: skip
     with collector_paused():
         loading = _Loading(setting, Report())
-        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read, looked)
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)
         return loading.document(chosen, gathered)
 
 
@@ -185,14 +187,13 @@ class _Loading:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
     def gather(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None,
-        looked: Callable[[str], None] | None = None,
-    ) -> Gathering:  # fmt: skip
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
+    ) -> Gathering:
         """Read the sources and what they include."""
         checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         gathering = Gathering(
             self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
-            breathe=self._setting.breathe, looked=looked,
+            breathe=self._setting.breathe, looked=self._setting.looked,
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
@@ -210,7 +211,7 @@ class _Loading:
         for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
         filled = self._interpolation.document(merged)
-        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service, looked=self._setting.looked)
         return filled
 
     def _variables(self, *, alone: bool) -> Variables:

@@ -77,7 +77,7 @@ class Registry:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
         self.builder.backends.follow(document.backends)
-        reporting.findings(self, document)
+        reporting.findings(self)
         self.overrides.follow(document)
 
     @classmethod

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from aioresilience.config import ConfigError, Document, OverrideSpec
+from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
@@ -38,8 +38,8 @@ def tell(registry: Registry, name: str, message: str, level: int = logging.INFO,
         )
 
 
-def accepted(registry: Registry, result: ReloadResult, recovered: bool) -> None:
-    """Tell of a document that is in effect, or of one that is good again."""
+def accepted(registry: Registry, result: ReloadResult, before: Document) -> None:
+    """Tell of a document that is in effect instead of the one before."""
     if result.outcome == "applied":
         changes = [str(change) for change in result.changes]
         head = f"generation {result.generation}, revision {result.revision[:12]}, by {result.trigger}"
@@ -49,8 +49,14 @@ def accepted(registry: Registry, result: ReloadResult, recovered: bool) -> None:
             registry, "reload_applied", f"{head}: {text}{more}",
             changes=changes, trigger=result.trigger, outcome=result.outcome,
         )  # fmt: skip
-        findings(registry, registry.document)
-    if recovered:
+        retired(registry, result.changes)
+        restart_required(registry, before)
+    findings(registry, before.findings)
+
+
+def recovered(registry: Registry, result: ReloadResult) -> None:
+    """Tell that the registry's own sources are good again."""
+    if registry.ledger.recover():
         message = f"the sources are good again, revision {result.revision[:12]}, by {result.trigger}"
         tell(registry, "reload_recovered", message, trigger=result.trigger)
 
@@ -66,10 +72,12 @@ def rejected(registry: Registry, result: ReloadResult) -> None:
     )  # fmt: skip
 
 
-def findings(registry: Registry, document: Document) -> None:
-    """Tell of what lint found; it refuses nothing."""
-    for finding in document.findings:
-        tell(registry, "config_lint", str(finding), logging.WARNING, id=finding.id)
+def findings(registry: Registry, known: Iterable[Diagnostic] = ()) -> None:
+    """Tell of what lint found and was not known before; it refuses nothing."""
+    told = {(finding.id, finding.path, finding.message) for finding in known}
+    for finding in registry.document.findings:
+        if (finding.id, finding.path, finding.message) not in told:
+            tell(registry, "config_lint", str(finding), logging.WARNING, id=finding.id)
 
 
 def started_on_fallback(registry: Registry, error: ConfigError) -> None:
