@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from aioresilience.cli.app import app
 from aioresilience.config import CATALOGUE
+from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _HELP: Final = re.compile(r"(?<=^```console\n)\$ aioresilience ([a-z ]*)--help\n.*?(?=^```$)", re.M | re.S)
@@ -19,6 +20,16 @@ _HELP: Final = re.compile(r"(?<=^```console\n)\$ aioresilience ([a-z ]*)--help\n
 def diagnostics_page(_: str = "") -> str:
     """Return docs/diagnostics.md: every diagnostic with its cause, its fix and an example."""
     return "\n".join(_lines())
+
+
+def metrics_table() -> str:
+    """Return the table of docs/metrics.md: every metric by both of its names."""
+    rows = ["| Prometheus | OpenTelemetry | kind, unit | labels | what it is |", "|---|---|---|---|---|"]
+    for one in CATALOGUE_OF_METRICS:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        names = f"`{one.prometheus_name}` | `{one.otel_name}`"
+        rows.append(f"| {names} | {one.kind}, {one.otel_unit} | {labels} | {one.text} |")
+    return "\n".join(rows) + "\n"
 
 
 def _lines() -> Iterator[str]:
