@@ -88,4 +88,4 @@ def test_the_documents_kept_for_rollbacks_share_what_is_equal(registry, file):
         publish(file, edition)
         registry.reload()
     first, last = registry.ledger.history[0], registry.document
-    assert first.policies["service-500"] is last.policies["service-500"]
+    assert first.policies["service-300"] is last.policies["service-300"]
