@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.exceptions import OperationTimeoutError, RejectionError
-from aioresilience.integrations.asgi.answers import json_answer, rejection_in, retry_after
+from aioresilience.integrations.asgi.answers import json_answer, retry_after
 from aioresilience.integrations.asgi.callers import ClientAddress
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.fastapi.rate_limits import ChecksRates
 from aioresilience.integrations.paths import route_path
+from aioresilience.integrations.problems import rejection_in
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.policy import Admission
 from aioresilience.timeout import TimeoutConfig, TimeoutManager
@@ -69,7 +70,7 @@ class ResilienceMiddleware(AdmissionMiddleware):
             return True
         return await self._limiter.check_rate_limit(self._client(scope), self._rate)
 
-    def admission(self, scope: Scope) -> Admission:
+    def admission(self, scope: Scope, path: str) -> Admission:
         """Enter the guards."""
         return self._gate.admission()
 

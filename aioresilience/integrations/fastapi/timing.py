@@ -42,7 +42,7 @@ class TimeoutMiddleware(AdmissionMiddleware):
         self._open = Gate([])
         self._gate = Gate([TimeoutManager(TimeoutConfig(timeout=timeout), name="request")])
 
-    def admission(self, scope: Scope) -> Admission:
+    def admission(self, scope: Scope, path: str) -> Admission:
         """Let everybody in."""
         return self._open.admission()
 

@@ -1,0 +1,62 @@
+"""Which policy a request that comes in is under, whatever server brings it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from aioresilience.calls import Caller
+from aioresilience.integrations.paths import Routes
+from aioresilience.policy import Policy
+from aioresilience.registry import Registry, get_registry
+from aioresilience.registry.names import declare
+
+
+class PolicyFinder:
+    """Finds a request's policy: by `routes`, else `policy` for all; from `registry`, else from the default one.
+
+    Raises ValueError where neither is given; for a registry that is there, UnknownPolicyError for a name that it lacks
+    and TypeError for a policy with retry or fallback.
+    """
+
+    __slots__ = ("_policy", "_registry", "_routes")
+
+    def __init__(self, registry: Registry | None, policy: str | None, routes: Mapping[str, str] | None) -> None:
+        if policy is None and not routes:
+            raise ValueError("say which policy: policy='name' for every request, or routes={'POST /pay': 'name'}")
+        self._registry = registry
+        self._policy = policy
+        self._routes: Routes[str] = Routes(routes or {})
+        for name in dict.fromkeys([*(routes or {}).values(), *([] if policy is None else [policy])]):
+            declare(name, registry)
+            if registry is not None:
+                registry.get(name).serve()
+
+    def find(self, method: str, path: str) -> Policy | None:
+        """Return the policy of a request, None where none is meant."""
+        path = path.removesuffix("\n")  # which the `$` at the end of a router's regular expression may let pass
+        name = self._routes.find(method, path) or self._policy
+        return None if name is None else self.registry.get(name)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, the default one of the moment where none was given."""
+        return get_registry() if self._registry is None else self._registry
+
+
+def rate_limit_headers(policy: Policy, caller: Caller) -> dict[str, str]:
+    """Return what clients are told of their rate, as in draft-ietf-httpapi-ratelimit-headers-09 (March 2025).
+
+    `q` permits in `w` seconds, `r` of them left, and where none is left `t`, the seconds until the next one is due.
+    Empty where the policy has no rate limit that is kept in this process.
+    """
+    limiter = policy.rate_limiter
+    if limiter is None or limiter.config.backend is not None:
+        return {}
+    rate, (left, due) = limiter.config.rate, limiter.left(caller)
+    name = f'"{policy.name}"'
+    wait = "" if left else f";t={math.ceil(due)}"
+    return {
+        "ratelimit-policy": f"{name};q={rate.permits};w={math.ceil(rate.period)}",
+        "ratelimit": f"{name};r={left}{wait}",
+    }
