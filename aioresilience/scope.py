@@ -11,7 +11,6 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
@@ -19,18 +18,6 @@ from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
 STALL_SECONDS = 0.05
 STALL_SHARE = 0.1
 STALL_GRACE = 0.02
-
-
-class Timed(Protocol):
-    """What a `TimerQueue` calls when its time has come."""
-
-    @property
-    def when(self) -> float:
-        """The instant, on the monotonic clock."""
-
-    def fire(self) -> None:
-        """Act; must not raise."""
-
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
 
@@ -81,11 +68,11 @@ class TimerQueue:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self.loop = weakref.ref(loop)
         self._clock = clock
-        self._scopes: dict[Timed, None] = {}
+        self._scopes: dict[Scope, None] = {}
         self._timer: Timer | None = None
         self._last = 0.0
 
-    def add(self, scope: Timed, loop: asyncio.AbstractEventLoop) -> Timer | None:
+    def add(self, scope: Scope, loop: asyncio.AbstractEventLoop) -> Timer | None:
         """Let the scope end at its time; return a timer where it needs one of its own."""
         when = scope.when
         if self._timer is None:
@@ -101,7 +88,7 @@ class TimerQueue:
         """Whether no scope waits for its end."""
         return not self._scopes
 
-    def remove(self, scope: Timed) -> None:
+    def remove(self, scope: Scope) -> None:
         """Forget a scope that was left."""
         self._scopes.pop(scope, None)
 

@@ -19,14 +19,16 @@ class PolicyFinder:
     and TypeError for a policy with retry or fallback.
     """
 
-    __slots__ = ("_policy", "_registry", "_routes")
+    __slots__ = ("_found", "_policy", "_registry", "_routes", "_source")
 
     def __init__(self, registry: Registry | None, policy: str | None, routes: Mapping[str, str] | None) -> None:
         if policy is None and not routes:
             raise ValueError("say which policy: policy='name' for every request, or routes={'POST /pay': 'name'}")
         self._registry = registry
         self._policy = policy
-        self._routes: Routes[str] = Routes(routes or {})
+        self._routes: Routes[str] | None = Routes(routes) if routes else None
+        self._source: Registry | None = None
+        self._found: dict[str, Policy] = {}
         for name in dict.fromkeys([*(routes or {}).values(), *([] if policy is None else [policy])]):
             declare(name, registry)
             if registry is not None:
@@ -34,14 +36,21 @@ class PolicyFinder:
 
     def find(self, method: str, path: str) -> Policy | None:
         """Return the policy of a request, None where none is meant."""
-        path = path.removesuffix("\n")  # which the `$` at the end of a router's regular expression may let pass
-        name = self._routes.find(method, path) or self._policy
-        return None if name is None else self.registry.get(name)
+        name = self._policy
+        if self._routes is not None:
+            # The line break is what the `$` at the end of a router's regular expression may let pass.
+            name = self._routes.find(method, path.removesuffix("\n")) or name
+        return None if name is None else self._named(name)
 
-    @property
-    def registry(self) -> Registry:
-        """The registry, the default one of the moment where none was given."""
-        return get_registry() if self._registry is None else self._registry
+    def _named(self, name: str) -> Policy:
+        """Return the policy, a handle that stays valid for as long as the registry is the same."""
+        registry = self._registry or get_registry()
+        if registry is not self._source:
+            self._source, self._found = registry, {}
+        policy = self._found.get(name)
+        if policy is None:
+            policy = self._found[name] = registry.get(name)
+        return policy
 
 
 def rate_limit_headers(policy: Policy, caller: Caller) -> dict[str, str]:

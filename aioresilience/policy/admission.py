@@ -7,28 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from aioresilience.bound import Bound, Exit
 from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
-from aioresilience.failures import Judge
+from aioresilience.events import global_bus
+from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
 
 
 class _GuardStep:
-    """A guard on the way in and out."""
+    """A guard on the way in and out; what is asked of it for every call is looked up once."""
 
-    __slots__ = ("admit", "config", "judge", "note", "pattern", "wait")
+    __slots__ = ("admit", "config", "counts", "emitter", "judge", "of_status", "pattern", "settle", "wait")
 
     def __init__(self, pattern: Guard, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
+        self.of_status = self.judge.classify.of_status
         self.admit = pattern.admit
+        self.settle = pattern.settle
+        self.counts = pattern.counts
+        self.emitter = pattern.events
         self.wait = pattern.entry(pattern.mode_in(context))
-        self.note = pattern.admitted
 
 
 class _BoundStep:
@@ -48,6 +52,9 @@ class Entrance:
 
     __slots__ = ("clock", "skipped", "steps")
 
+    leads_on: ClassVar[bool] = False
+    """Whether each caller has another entrance of its own."""
+
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
         active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
@@ -56,7 +63,7 @@ class Entrance:
         """What can only run a function again, or answer in its place."""
 
     def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
-        """Return where this caller goes in, and what must hear of its end."""
+        """Return where this caller goes in, and what must hear of its end, where `leads_on`."""
         return self, None
 
     @property
@@ -80,7 +87,7 @@ class Admission:
     `enter` and `leave` are for what begins and ends in different functions.
     """
 
-    __slots__ = ("_caller", "_entrance", "_exits", "_started", "_tickets", "_trace")
+    __slots__ = ("_caller", "_entrance", "_started", "_tickets", "_trace")
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
@@ -91,43 +98,66 @@ class Admission:
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        caller, tickets, trace = self._caller, self._tickets, self._trace
+        entrance, caller, tickets = self._entrance, self._caller, self._tickets
         try:
-            entrance, leave = self._entrance.entered(caller)
-            if leave is not None:
-                tickets.append((None, leave))
+            if entrance.leads_on:
+                entrance = self._lead_on()
             for step in entrance.steps:
-                if step.__class__ is _GuardStep:
-                    ticket = step.admit(caller)
+                if step.__class__ is not _GuardStep:
+                    tickets.append((None, self._open(step)))
+                    continue
+                ticket = step.admit(caller)
+                if ticket is None:
+                    ticket = await step.wait(caller, self._trace)
                     if ticket is None:
-                        ticket = await step.wait(caller, trace)
-                    if ticket is not None:
-                        tickets.append((step, ticket))
-                        step.note()
-                else:
-                    assert isinstance(step, _BoundStep)
-                    tickets.append((None, step.pattern.enter(caller, step.mode, step.judge, self._when, trace)))
+                        continue
+                tickets.append((step, ticket))
+                step.counts.started += 1
+                if step.emitter.handlers or global_bus.handlers:
+                    step.pattern.tell("admitted")
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
         self._started = entrance.clock.monotonic()
 
+    def _lead_on(self) -> Entrance:
+        entrance, leave = self._entrance.entered(self._caller)
+        if leave is not None:
+            self._tickets.append((None, leave))
+        return entrance
+
+    def _open(self, step: object) -> Exit:
+        assert isinstance(step, _BoundStep)
+        return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._trace)
+
     def _when(self) -> float | None:
         return self._started
 
-    def leave(self, error: BaseException | None = None, result: object = None) -> BaseException | None:
-        """Give everything back, once; return the error to raise, which is another one where a bound cut us short.
-
-        A `result` is judged by its status, as `classify` says.
-        """
+    def leave(self, error: BaseException | None = None) -> BaseException | None:
+        """Give everything back, once; return the error to raise, which is another one where a bound cut us short."""
         tickets, started = self._tickets, self._started
         while tickets:
             step, ticket = tickets.pop()
             if step is None:
                 error = ticket(error)
             else:
-                step.pattern.give(ticket, error, started, step.judge, result)
+                step.pattern.give(ticket, error, started, step.judge)
         return error
+
+    def answered(self, status: int) -> None:
+        """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
+        tickets, started = self._tickets, self._started
+        while tickets:
+            step, ticket = tickets.pop()
+            if step is None:
+                ticket(None)
+                continue
+            outcome = step.of_status(status)
+            if outcome is not SUCCESS or step.emitter.handlers or global_bus.handlers:
+                step.pattern.settled(ticket, outcome, started)
+            else:
+                step.counts.succeeded += 1
+                step.settle(ticket, SUCCESS, started)
 
     async def __aenter__(self) -> None:
         await self.enter()

@@ -196,7 +196,7 @@ class Policy:
         return self._admission(ANYONE, self.snapshot.block)
 
     def serve(self, caller: Caller = ANYONE) -> Admission:
-        """Enter the policy's guards and bounds around a request that comes in; `leave` it with what was answered.
+        """Enter the policy's guards and bounds around a request that comes in; say with what status it was `answered`.
 
         A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
         fallback: an answer that is on its way can be neither repeated nor replaced.

@@ -7,54 +7,96 @@ from collections.abc import Callable
 
 from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
+from aioresilience.integrations.asgi.watch import watch_of
 from aioresilience.policy import Admission
 
 
 class Exchange:
     """Runs an app under an admission, which ends with the last byte of the answer, not with the app.
 
-    Its outcome is `status_code`; a client that leaves makes it neutral. `first` is another admission, which ends when
-    the answer begins. `adorn` may change the message that begins it.
+    Its outcome is the status; a client that leaves makes it neutral, and cancels an app that does not listen, where
+    `cancels` says so. `first` is another admission, which ends when the answer begins. `adorn` may change the message
+    that begins it.
     """
 
-    __slots__ = ("_admission", "_ended", "_first", "_listener", "_send", "_trailers", "adorn", "began", "status_code")
+    # Read from the class until they change, which for most requests they never do.
+    status: int = 500
+    first: Admission | None = None
+    adorn: Callable[[Message], None] | None = None
+    cancels: bool = True
+    began = _ended = _trailers = _gone = _cut = False
+    _hearing = 0
+    _listener: Listener | None = None
 
-    def __init__(
-        self, receive: Receive, send: Send, admission: Admission, first: Admission | None = None, *, cancel: bool = True
-    ) -> None:
-        self._listener = Listener(receive, cancel=cancel)
+    def __init__(self, receive: Receive, send: Send, admission: Admission) -> None:
+        self._receive = receive
         self._send = send
         self._admission = admission
-        self._first = first
-        self._ended = self._trailers = self.began = False
-        self.status_code = 500
-        self.adorn: Callable[[Message], None] | None = None
 
     async def run(self, app: App, scope: Scope) -> Exception | None:
         """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""
-        listener = self._listener
-        listener.start()
+        loop = asyncio.get_running_loop()
+        self._task = task = asyncio.current_task(loop)
+        self._cancelling = 0 if task is None else task.cancelling()
+        watch = self._watch = watch_of(loop)
+        watch.add(self, loop)
         try:
-            refusal = await self._enter()
-            if refusal is not None:
+            try:
+                await self._admission.enter()
+                if self.first is not None:
+                    await self.first.enter()
+            except Exception as refusal:
+                self._leave(refusal)
                 return refusal
-            await app(scope, listener.receive, self.send)
+            await app(scope, self.receive, self.send)
         except BaseException as error:
             return self._raised(error)
-        finally:
-            listener.end()
-        self._returned()
+        if not self._ended:  # an answer that is not whole by now never will be: the server makes an error of it
+            self.status = 500
+            self._leave(None)
+        self._was_cut(None)
         return None
 
-    async def _enter(self) -> Exception | None:
+    # What the app hears
+
+    async def receive(self) -> Message:
+        """Return the next message, as the app hears it."""
+        self._hearing += 1
         try:
-            await self._admission.enter()
-            if self._first is not None:
-                await self._first.enter()
-        except Exception as refusal:
-            self._leave(refusal)
-            return refusal
-        return None
+            listener = self._listener
+            message = await (self._receive() if listener is None else listener.receive())
+        finally:
+            self._hearing -= 1
+        if message["type"] == "http.disconnect":
+            self._gone = True
+        elif self._listener is not None:
+            self._listen(self._listener)
+        return message
+
+    def fire(self) -> None:
+        """Listen for a disconnect from now on, since this takes long."""
+        self._listener = Listener(self._receive, self._left)
+        self._listen(self._listener)
+
+    def _listen(self, listener: Listener) -> None:
+        if not self._hearing and not self._ended:
+            listener.listen()
+
+    def _left(self) -> None:
+        """Cancel an app that does not hear by itself that its client has left."""
+        self._gone = True
+        if self.cancels and not self._hearing and not self._ended and self._task is not None:
+            self._cut = True
+            self._task.cancel()
+
+    def _was_cut(self, error: BaseException | None) -> bool:
+        """Tell, once, whether we have cancelled the app and `error` is nothing but that."""
+        if not self._cut or self._task is None:
+            return False
+        self._cut = False
+        return self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
+
+    # What the app says
 
     async def send(self, message: Message) -> None:
         """Pass a message on; the last one ends the exchange."""
@@ -64,10 +106,10 @@ class Exchange:
         try:
             await self._send(message)
         except OSError:
-            self._listener.gone = True  # ASGI, spec 2.4: the client has left
+            self._gone = True  # ASGI, spec 2.4: the client has left
             raise
         if kind == "http.response.body":
-            if not (message.get("more_body", False) or self._trailers):
+            if not (message.get("more_body") or self._trailers):
                 self._leave(None)
         elif kind == "http.response.pathsend" or (
             kind == "http.response.trailers" and not message.get("more_trailers", False)
@@ -76,39 +118,40 @@ class Exchange:
 
     def _begin(self, message: Message) -> None:
         self.began = True
-        self.status_code = message["status"]
-        self._trailers = message.get("trailers", False)
-        if self._first is not None:
-            self._first.leave(None, self)
+        self.status = message["status"]
+        if message.get("trailers"):
+            self._trailers = True
+        if self.first is not None:
+            self.first.answered(self.status)
         if self.adorn is not None:
             self.adorn(message)
+
+    # The end
 
     def _leave(self, error: BaseException | None) -> BaseException | None:
         """End, once; return the error to raise, which is another one where a bound of ours cut the app."""
         if self._ended:
             return error
         self._ended = True
-        self._listener.end()
-        if self._listener.gone:
+        self._watch.remove(self)
+        if self._listener is not None:
+            self._listener.stop()
+        if self._gone:
             self._settle(asyncio.CancelledError())
             return error
         return self._settle(error)
 
     def _settle(self, error: BaseException | None) -> BaseException | None:
-        result = self if error is None else None
-        if self._first is not None:
-            error = self._first.leave(error, result)
-        return self._admission.leave(error, result)
-
-    def _returned(self) -> None:
-        if not self._ended:  # an answer that is not whole by now never will be
-            self.status_code = 500
-            self._leave(None)
-        self._listener.cut()
+        if error is None:
+            self._admission.answered(self.status)
+            return None
+        if self.first is not None:
+            error = self.first.leave(error)
+        return self._admission.leave(error)
 
     def _raised(self, error: BaseException) -> Exception | None:
         left = self._leave(error)
-        if self._listener.cut(error):
+        if self._was_cut(error):
             return None
         if left is error or left is None:
             raise error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.failures import EVERY_EXCEPTION
 from aioresilience.integrations.asgi.exchange import Exchange
-from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
+from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.paths import NOT_GUARDED, Paths, route_path
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy import Admission, Entrance
@@ -35,12 +35,12 @@ class AdmissionMiddleware(ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        admission = self._admission(scope) if scope["type"] == "http" else None
+        path = route_path(scope) if scope["type"] == "http" else None
+        admission = None if path is None or path in self._excluded else self.admission(scope, path)
         if admission is None:
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(receive, send, admission, self.first(), cancel=self._cancel)
-        exchange.adorn = self.adorner(scope)
+        exchange = self.exchange(receive, send, admission, scope)
         error = await exchange.run(self.app, scope)
         if error is not None:
             answer = await self.answer(error, scope, receive)
@@ -48,21 +48,16 @@ class AdmissionMiddleware(ABC):
                 raise error
             await answer(scope, receive, send)
 
-    def _admission(self, scope: Scope) -> Admission | None:
-        path = route_path(scope)
-        return None if path in self._excluded else self.admission(scope, path)
+    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
+        """Return what is to run under the admission."""
+        exchange = Exchange(receive, send, admission)
+        if not self._cancel:
+            exchange.cancels = False
+        return exchange
 
     @abstractmethod
     def admission(self, scope: Scope, path: str) -> Admission | None:
         """Return what the request is to enter, None to let it pass; `path` is that within the app."""
-
-    def first(self) -> Admission | None:
-        """Return what bounds the time until the answer begins."""
-        return None
-
-    def adorner(self, scope: Scope) -> Callable[[Message], None] | None:
-        """Return what may change the message that begins the answer."""
-        return None
 
     @abstractmethod
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:

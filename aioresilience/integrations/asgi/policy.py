@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.integrations.asgi.answers import problem_answer
+from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware
-from aioresilience.integrations.asgi.types import App, Message, Receive, Scope
+from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
 from aioresilience.integrations.paths import route_path
 from aioresilience.integrations.serving import PolicyFinder, rate_limit_headers
 from aioresilience.policy import Admission
@@ -57,15 +59,15 @@ class PolicyMiddleware(AdmissionMiddleware):
         key = None if self._key is None else self._key(scope)
         return Caller(key, "normal" if self._priority is None else self._priority(scope))
 
-    def adorner(self, scope: Scope) -> Callable[[Message], None] | None:
+    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
         """Tell what is left of the rate, where that is wanted."""
-        if not self._tells_rates:
-            return None
+        exchange = super().exchange(receive, send, admission, scope)
+        if self._tells_rates:
+            exchange.adorn = functools.partial(self._adorn, scope)
+        return exchange
 
-        def adorn(message: Message) -> None:
-            message["headers"] = [*message.get("headers", ()), *self._rates(scope)]
-
-        return adorn
+    def _adorn(self, scope: Scope, message: Message) -> None:
+        message["headers"] = [*message.get("headers", ()), *self._rates(scope)]
 
     def _rates(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         policy = self._finder.find(scope["method"], route_path(scope))

@@ -9,6 +9,7 @@ from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.exceptions import OperationTimeoutError, RejectionError
 from aioresilience.integrations.asgi.answers import json_answer, retry_after
 from aioresilience.integrations.asgi.callers import ClientAddress
+from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.fastapi.rate_limits import ChecksRates
@@ -74,9 +75,11 @@ class ResilienceMiddleware(AdmissionMiddleware):
         """Enter the guards."""
         return self._gate.admission()
 
-    def first(self) -> Admission | None:
+    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
         """Bound the time until the answer begins."""
-        return None if self._timer is None else self._timer.admission()
+        exchange = super().exchange(receive, send, admission, scope)
+        exchange.first = None if self._timer is None else self._timer.admission()
+        return exchange
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say who refused, or that it took too long."""

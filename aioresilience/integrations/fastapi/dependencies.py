@@ -58,7 +58,7 @@ def protect(
 
 def _leave(admission: Admission, error: BaseException) -> BaseException:
     if isinstance(error, HTTPException):
-        admission.leave(None, error)  # the endpoint's way to answer with a status
+        admission.answered(error.status_code)
     elif isinstance(error, _CLIENTS_DOING):
         admission.leave(GeneratorExit())
     else:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.integrations.asgi.answers import json_answer
+from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
-from aioresilience.integrations.asgi.types import App, Receive, Scope
+from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.fastapi.base import as_answer, made
 from aioresilience.policy import Admission
@@ -46,9 +47,11 @@ class TimeoutMiddleware(AdmissionMiddleware):
         """Let everybody in."""
         return self._open.admission()
 
-    def first(self) -> Admission:
+    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
         """Bound the time until the answer begins."""
-        return self._gate.admission()
+        exchange = super().exchange(receive, send, admission, scope)
+        exchange.first = self._gate.admission()
+        return exchange
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say that it took too long."""
