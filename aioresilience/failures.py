@@ -156,6 +156,11 @@ class Classifier:
         """Judge a status."""
         return self._statuses.get(status, SUCCESS)
 
+    @property
+    def statuses(self) -> frozenset[int]:
+        """The statuses that the rules name."""
+        return frozenset(self._statuses)
+
     def of_error(self, error: BaseException) -> Outcome:
         """Judge what the function raised."""
         status = status_of(error) if self.reads_results else None

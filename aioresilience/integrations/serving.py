@@ -40,16 +40,15 @@ class PolicyFinder:
         if self._routes is not None:
             # The line break is what the `$` at the end of a router's regular expression may let pass.
             name = self._routes.find(method, path.removesuffix("\n")) or name
-        return None if name is None else self._named(name)
-
-    def _named(self, name: str) -> Policy:
-        """Return the policy, a handle that stays valid for as long as the registry is the same."""
-        registry = self._registry or get_registry()
-        if registry is not self._source:
+        if name is None:
+            return None
+        registry = get_registry() if self._registry is None else self._registry
+        if registry is not self._source:  # a handle stays valid for as long as the registry is the same
             self._source, self._found = registry, {}
-        policy = self._found.get(name)
-        if policy is None:
-            policy = self._found[name] = registry.get(name)
+        return self._found.get(name) or self._look_up(registry, name)
+
+    def _look_up(self, registry: Registry, name: str) -> Policy:
+        policy = self._found[name] = registry.get(name)
         return policy
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -21,13 +21,14 @@ from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
 class _GuardStep:
     """A guard on the way in and out; what is asked of it for every call is looked up once."""
 
-    __slots__ = ("admit", "config", "counts", "emitter", "judge", "of_status", "pattern", "settle", "wait")
+    __slots__ = ("admit", "config", "counts", "emitter", "judge", "outcomes", "pattern", "settle", "wait")
 
     def __init__(self, pattern: Guard, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
-        self.of_status = self.judge.classify.of_status
+        classify = self.judge.classify
+        self.outcomes = {status: classify.of_status(status) for status in classify.statuses}
         self.admit = pattern.admit
         self.settle = pattern.settle
         self.counts = pattern.counts
@@ -84,33 +85,50 @@ def _step(pattern: AnyPattern, context: Context) -> _GuardStep | _BoundStep | No
 class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
-    `enter` and `leave` are for what begins and ends in different functions.
+    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits.
     """
 
-    __slots__ = ("_caller", "_entrance", "_started", "_tickets", "_trace")
+    __slots__ = ("_caller", "_entrance", "_rest", "_started", "_tickets", "_trace", "_waits_at")
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
         self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
+        self._rest: Iterator[_GuardStep | _BoundStep] | None = None
+        self._waits_at: _GuardStep | None = None
+        self._trace: Trace | None = None
         self._started: float | None = None
-        self._trace: Trace = []
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        entrance, caller, tickets = self._entrance, self._caller, self._tickets
+        while not self.begin():
+            step, self._waits_at = self._waits_at, None
+            assert step is not None
+            try:
+                ticket = await step.wait(self._caller, self._noted())
+            except BaseException as error:
+                _raise(error, self.leave(error))
+                raise
+            if ticket is not None:
+                self._tickets.append((step, ticket))
+                step.pattern.admitted()
+
+    def begin(self) -> bool:
+        """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
+        caller, tickets, rest = self._caller, self._tickets, self._rest
+        if self._waits_at is not None:
+            return False
         try:
-            if entrance.leads_on:
-                entrance = self._lead_on()
-            for step in entrance.steps:
-                if step.__class__ is not _GuardStep:
+            if rest is None:
+                rest = self._begin()
+            for step in rest:
+                if not isinstance(step, _GuardStep):
                     tickets.append((None, self._open(step)))
                     continue
                 ticket = step.admit(caller)
                 if ticket is None:
-                    ticket = await step.wait(caller, self._trace)
-                    if ticket is None:
-                        continue
+                    self._rest, self._waits_at = rest, step
+                    return False
                 tickets.append((step, ticket))
                 step.counts.started += 1
                 if step.emitter.handlers or global_bus.handlers:
@@ -118,17 +136,24 @@ class Admission:
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = entrance.clock.monotonic()
+        self._started = self._entrance.clock.monotonic()
+        return True
 
-    def _lead_on(self) -> Entrance:
-        entrance, leave = self._entrance.entered(self._caller)
-        if leave is not None:
-            self._tickets.append((None, leave))
-        return entrance
+    def _begin(self) -> Iterator[_GuardStep | _BoundStep]:
+        """Return what is to be passed, by this caller's own entrance where there is one."""
+        if self._entrance.leads_on:
+            self._entrance, leave = self._entrance.entered(self._caller)
+            if leave is not None:
+                self._tickets.append((None, leave))
+        return iter(self._entrance.steps)
 
-    def _open(self, step: object) -> Exit:
-        assert isinstance(step, _BoundStep)
-        return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._trace)
+    def _open(self, step: _BoundStep) -> Exit:
+        return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._noted())
+
+    def _noted(self) -> Trace:
+        if self._trace is None:
+            self._trace = []
+        return self._trace
 
     def _when(self) -> float | None:
         return self._started
@@ -152,7 +177,7 @@ class Admission:
             if step is None:
                 ticket(None)
                 continue
-            outcome = step.of_status(status)
+            outcome = step.outcomes.get(status, SUCCESS)
             if outcome is not SUCCESS or step.emitter.handlers or global_bus.handlers:
                 step.pattern.settled(ticket, outcome, started)
             else:

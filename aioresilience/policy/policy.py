@@ -104,6 +104,7 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
+        self._served: Entrance | None = None
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:
@@ -201,7 +202,11 @@ class Policy:
         A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
         fallback: an answer that is on its way can be neither repeated nor replaced.
         """
-        return self._admission(caller, self.snapshot.answers)
+        entrance = self.snapshot.answers
+        if entrance is not self._served:
+            self._note_skipped(entrance)
+            self._served = None if entrance.skipped else entrance
+        return Admission(entrance, caller)
 
     def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
         if entrance.skipped or not self.used_by_admit:

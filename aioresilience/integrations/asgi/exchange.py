@@ -23,26 +23,28 @@ class Exchange:
     status: int = 500
     first: Admission | None = None
     adorn: Callable[[Message], None] | None = None
-    cancels: bool = True
     began = _ended = _trailers = _gone = _cut = False
     _hearing = 0
     _listener: Listener | None = None
 
-    def __init__(self, receive: Receive, send: Send, admission: Admission) -> None:
+    def __init__(self, receive: Receive, send: Send, admission: Admission, cancels: bool = True) -> None:
         self._receive = receive
         self._send = send
         self._admission = admission
+        self._cancels = cancels
 
     async def run(self, app: App, scope: Scope) -> Exception | None:
         """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""
         loop = asyncio.get_running_loop()
-        self._task = task = asyncio.current_task(loop)
-        self._cancelling = 0 if task is None else task.cancelling()
+        self._task = asyncio.current_task(loop)
         watch = self._watch = watch_of(loop)
-        watch.add(self, loop)
+        watch.young[self] = None
+        if not watch.ticks:
+            watch.start(loop)
         try:
             try:
-                await self._admission.enter()
+                if not self._admission.begin():
+                    await self._admission.enter()
                 if self.first is not None:
                     await self.first.enter()
             except Exception as refusal:
@@ -54,7 +56,8 @@ class Exchange:
         if not self._ended:  # an answer that is not whole by now never will be: the server makes an error of it
             self.status = 500
             self._leave(None)
-        self._was_cut(None)
+        if self._cut:
+            self._was_cut(None)
         return None
 
     # What the app hears
@@ -83,18 +86,18 @@ class Exchange:
             listener.listen()
 
     def _left(self) -> None:
-        """Cancel an app that does not hear by itself that its client has left."""
-        self._gone = True
-        if self.cancels and not self._hearing and not self._ended and self._task is not None:
+        """Cancel an app that does not hear by itself that its client has left, and that nobody else has cancelled."""
+        self._gone, task = True, self._task
+        if self._cancels and not (self._hearing or self._ended or task is None or task.cancelling()):
             self._cut = True
-            self._task.cancel()
+            task.cancel()
 
     def _was_cut(self, error: BaseException | None) -> bool:
         """Tell, once, whether we have cancelled the app and `error` is nothing but that."""
         if not self._cut or self._task is None:
             return False
         self._cut = False
-        return self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
+        return self._task.uncancel() == 0 and isinstance(error, asyncio.CancelledError)
 
     # What the app says
 
@@ -102,25 +105,23 @@ class Exchange:
         """Pass a message on; the last one ends the exchange."""
         kind = message["type"]
         if kind == "http.response.start":
-            self._begin(message)
+            self.began = True
+            self.status = message["status"]
+            if self.first is not None or self.adorn is not None or "trailers" in message:
+                self._begin(message)
         try:
             await self._send(message)
         except OSError:
             self._gone = True  # ASGI, spec 2.4: the client has left
             raise
         if kind == "http.response.body":
-            if not (message.get("more_body") or self._trailers):
+            if not (message.get("more_body")) and not self._trailers:
                 self._leave(None)
-        elif kind == "http.response.pathsend" or (
-            kind == "http.response.trailers" and not message.get("more_trailers", False)
-        ):
+        elif kind != "http.response.start" and _ends(message):
             self._leave(None)
 
     def _begin(self, message: Message) -> None:
-        self.began = True
-        self.status = message["status"]
-        if message.get("trailers"):
-            self._trailers = True
+        self._trailers = message.get("trailers", False)
         if self.first is not None:
             self.first.answered(self.status)
         if self.adorn is not None:
@@ -136,18 +137,17 @@ class Exchange:
         self._watch.remove(self)
         if self._listener is not None:
             self._listener.stop()
-        if self._gone:
-            self._settle(asyncio.CancelledError())
-            return error
-        return self._settle(error)
-
-    def _settle(self, error: BaseException | None) -> BaseException | None:
-        if error is None:
+        if error is None and not self._gone:
             self._admission.answered(self.status)
-            return None
-        if self.first is not None:
-            error = self.first.leave(error)
-        return self._admission.leave(error)
+        elif self._gone:
+            self._settle(asyncio.CancelledError())
+        elif error is not None:
+            return self._settle(error)
+        return error
+
+    def _settle(self, error: BaseException) -> BaseException | None:
+        left = error if self.first is None else self.first.leave(error)
+        return self._admission.leave(left)
 
     def _raised(self, error: BaseException) -> Exception | None:
         left = self._leave(error)
@@ -158,3 +158,9 @@ class Exchange:
         if self.began or not isinstance(left, Exception):
             raise left
         return left
+
+
+def _ends(message: Message) -> bool:
+    """Tell whether a message that is neither the start nor a part of a body is the last one."""
+    kind = message["type"]
+    return kind == "http.response.pathsend" or (kind == "http.response.trailers" and not message.get("more_trailers"))

@@ -26,11 +26,13 @@ class AdmissionMiddleware(ABC):
     runs on when its client has left is cancelled; with `cancel_on_disconnect=False` it keeps what it holds to its end.
     """
 
+    prepares: bool = False
+
     def __init__(
         self, app: App, exclude_paths: Iterable[str] | None = None, *, cancel_on_disconnect: bool = True
     ) -> None:
         self.app = app
-        self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths)
+        self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths).paths
         self._cancel = cancel_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +42,9 @@ class AdmissionMiddleware(ABC):
         if admission is None:
             await self.app(scope, receive, send)
             return
-        exchange = self.exchange(receive, send, admission, scope)
+        exchange = Exchange(receive, send, admission, self._cancel)
+        if self.prepares:
+            self.prepare(exchange, scope)
         error = await exchange.run(self.app, scope)
         if error is not None:
             answer = await self.answer(error, scope, receive)
@@ -48,12 +52,9 @@ class AdmissionMiddleware(ABC):
                 raise error
             await answer(scope, receive, send)
 
-    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
-        """Return what is to run under the admission."""
-        exchange = Exchange(receive, send, admission)
-        if not self._cancel:
-            exchange.cancels = False
-        return exchange
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
+        """Set up an exchange before it runs; asked where `prepares` says so."""
+        raise NotImplementedError
 
     @abstractmethod
     def admission(self, scope: Scope, path: str) -> Admission | None:

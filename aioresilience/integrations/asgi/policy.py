@@ -10,7 +10,7 @@ from aioresilience.calls import ANYONE, Caller
 from aioresilience.integrations.asgi.answers import problem_answer
 from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware
-from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
+from aioresilience.integrations.asgi.types import App, Message, Receive, Scope
 from aioresilience.integrations.paths import route_path
 from aioresilience.integrations.serving import PolicyFinder, rate_limit_headers
 from aioresilience.policy import Admission
@@ -46,25 +46,23 @@ class PolicyMiddleware(AdmissionMiddleware):
         self._finder = PolicyFinder(registry, policy, routes)
         self._key = key
         self._priority = priority
-        self._tells_rates = rate_limit_headers
+        self._anyone = key is None and priority is None
+        self.prepares = rate_limit_headers
 
     def admission(self, scope: Scope, path: str) -> Admission | None:
         """Enter the policy of the route."""
         policy = self._finder.find(scope["method"], path)
-        return None if policy is None else policy.serve(self._caller(scope))
+        if policy is None:
+            return None
+        return policy.serve(ANYONE if self._anyone else self._caller(scope))
 
     def _caller(self, scope: Scope) -> Caller:
-        if self._key is None and self._priority is None:
-            return ANYONE
         key = None if self._key is None else self._key(scope)
         return Caller(key, "normal" if self._priority is None else self._priority(scope))
 
-    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
-        """Tell what is left of the rate, where that is wanted."""
-        exchange = super().exchange(receive, send, admission, scope)
-        if self._tells_rates:
-            exchange.adorn = functools.partial(self._adorn, scope)
-        return exchange
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
+        """Tell what is left of the rate."""
+        exchange.adorn = functools.partial(self._adorn, scope)
 
     def _adorn(self, scope: Scope, message: Message) -> None:
         message["headers"] = [*message.get("headers", ()), *self._rates(scope)]
@@ -77,6 +75,6 @@ class PolicyMiddleware(AdmissionMiddleware):
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Answer a refusal or an overrun with problem+json."""
         answer = problem_answer(error)
-        if answer is None or not self._tells_rates:
+        if answer is None or not self.prepares:
             return answer
         return dataclasses.replace(answer, headers=(*answer.headers, *self._rates(scope)))

@@ -20,20 +20,19 @@ class Watched(Protocol):
 class Watch:
     """The requests of one loop: those of this interval, and those of the one before, which are fired at its end."""
 
-    __slots__ = ("_old", "_ticks", "loop", "young")
+    __slots__ = ("_old", "loop", "ticks", "young")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
         self.young: dict[Watched, None] = {}
+        """To be added to, and `start` to be called where it does not tick."""
         self._old: dict[Watched, None] = {}
-        self._ticks = False
+        self.ticks = False
 
-    def add(self, one: Watched, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch."""
-        self.young[one] = None
-        if not self._ticks:
-            self._ticks = True
-            loop.call_later(WATCH_AFTER, self._tick)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the time of what was added pass."""
+        self.ticks = True
+        loop.call_later(WATCH_AFTER, self._tick)
 
     def remove(self, one: Watched) -> None:
         """Forget one that has ended."""
@@ -43,9 +42,9 @@ class Watch:
     def _tick(self) -> None:
         lasting, self._old, self.young = self._old, self.young, {}
         loop = self.loop()
-        self._ticks = bool(self._old) and loop is not None
-        if loop is not None and self._ticks:
-            loop.call_later(WATCH_AFTER, self._tick)
+        self.ticks = False
+        if loop is not None and self._old:
+            self.start(loop)
         for one in lasting:
             one.fire()
 

@@ -34,6 +34,8 @@ class ResilienceMiddleware(AdmissionMiddleware):
     who connects; `X-Forwarded-For` counts only from `trusted_proxies`.
     """
 
+    prepares = True
+
     def __init__(
         self,
         app: App,
@@ -75,11 +77,9 @@ class ResilienceMiddleware(AdmissionMiddleware):
         """Enter the guards."""
         return self._gate.admission()
 
-    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        exchange = super().exchange(receive, send, admission, scope)
         exchange.first = None if self._timer is None else self._timer.admission()
-        return exchange
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say who refused, or that it took too long."""

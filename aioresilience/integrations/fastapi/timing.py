@@ -8,7 +8,7 @@ from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.integrations.asgi.answers import json_answer
 from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
-from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
+from aioresilience.integrations.asgi.types import App, Receive, Scope
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.fastapi.base import as_answer, made
 from aioresilience.policy import Admission
@@ -23,6 +23,8 @@ class TimeoutMiddleware(AdmissionMiddleware):
 
     `response_factory(timeout, request, elapsed)` gives another answer than the 408.
     """
+
+    prepares = True
 
     def __init__(
         self,
@@ -47,11 +49,9 @@ class TimeoutMiddleware(AdmissionMiddleware):
         """Let everybody in."""
         return self._open.admission()
 
-    def exchange(self, receive: Receive, send: Send, admission: Admission, scope: Scope) -> Exchange:
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        exchange = super().exchange(receive, send, admission, scope)
         exchange.first = self._gate.admission()
-        return exchange
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say that it took too long."""
