@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from aioresilience import EventType, Registry, UnknownPolicyError, configure, current_deadline, get_registry
 from aioresilience.calls import Caller
 from aioresilience.integrations.asgi import ClientAddress, PolicyMiddleware, PriorityHeader
+from aioresilience.registry import names
 from aioresilience.testing import VirtualClock
 from tests.integrations.harness import Handler, Request, answering, get, until
 
@@ -192,7 +193,8 @@ async def test_the_next_request_is_under_the_document_of_then(registry: Registry
     assert (await get(app)).status == 200
 
 
-async def test_the_default_registry_is_found_when_it_is_there(tmp_path: Any):
+async def test_the_default_registry_is_found_when_it_is_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(names, "_default", set())
     app = PolicyMiddleware(answer, policy="page")
     file = tmp_path / "resilience.yaml"
     file.write_text(YAML)
