@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from enum import IntEnum
@@ -21,13 +20,17 @@ Exit = Callable[[BaseException | None], BaseException | None]
 
 
 class Bound(Pattern[ConfigT]):
-    """A pattern that limits how long a call may take; the room gives `limit`, `overrun` and `ended`."""
+    """A pattern that limits how long a call may take; the room gives `granted`, `limit`, `overrun` and `ended`."""
 
     is_deadline: ClassVar[bool] = False
 
     @abstractmethod
-    def limit(self, config: ConfigT) -> float:
-        """Return the seconds that a call which starts now is granted."""
+    def granted(self, config: ConfigT) -> float:
+        """Return the seconds that the config grants a call."""
+
+    @abstractmethod
+    def limit(self, granted: float) -> float:
+        """Return the seconds that a call which starts now has of those granted."""
 
     @abstractmethod
     def overrun(self, limit: float, elapsed: float) -> OperationTimeoutError:
@@ -37,25 +40,26 @@ class Bound(Pattern[ConfigT]):
     def ended(self, limit: float, elapsed: float) -> None:
         """Tell that a call ended within its time."""
 
+    def raises(self, config: ConfigT) -> bool:
+        """Tell whether `answer` always raises."""
+        return True
+
     def answer(self, config: ConfigT, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise the error, or return what stands for it."""
         raise error from cut
 
-    @functools.cached_property
+    _timeline: Timeline | None = None
+
+    @property
     def timeline(self) -> Timeline:
         """What all scopes of this pattern share, whatever is retuned: one timer per loop."""
-        return Timeline(clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+        if self._timeline is None:
+            self._timeline = Timeline(clock=self.clock, is_deadline=self.is_deadline, on_stall=self.stalled)
+        return self._timeline
 
-    def opener(self) -> Callable[[float], Scope]:
-        """Return what opens the scope of one call, `limit` seconds long; all of them share one timer per loop."""
-        monotonic, line = self.clock.monotonic, self.timeline
-
-        def open_scope(limit: float) -> Scope:
-            scope = Scope(monotonic() + limit, limit, line)
-            scope.enter()
-            return scope
-
-        return open_scope
+    @timeline.setter
+    def timeline(self, timeline: Timeline) -> None:
+        self._timeline = timeline
 
     @property
     def is_common(self) -> bool:
@@ -71,16 +75,16 @@ class Bound(Pattern[ConfigT]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
         config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        enforced, open_scope = self.enforcing(self.mode_in(context)), self.opener()
+        enforced, granted, line = self.enforcing(self.mode_in(context)), self.granted(config), self.timeline
 
         async def bounded(call: Call) -> object:
-            self.counts.started += 1
-            limit = self.limit(config)
+            self.counts.begun += 1
+            limit = self.limit(granted)
             if not enforced(call.caller):
                 return await self.watch(inner, call, limit)
             if limit <= 0:
                 return await self.refuse(config, limit, call.trace)
-            scope = open_scope(limit)
+            scope = line.open(limit)
             try:
                 result = await inner(call)
             except BaseException as error:
@@ -88,7 +92,7 @@ class Bound(Pattern[ConfigT]):
                 call.worker = callables.unfinished_worker(error)
                 return answer
             scope.leave(None)
-            self.counts.succeeded += 1
+            self.counts.done += 1
             self.ended(limit, self.clock.monotonic() - scope.when + limit)
             return result
 
@@ -146,13 +150,13 @@ class Bound(Pattern[ConfigT]):
         self, caller: Caller, mode: Mode, judge: Judge, started: Callable[[], float | None], trace: Trace
     ) -> Exit:
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
-        limit = self.limit(self.config)
-        self.counts.started += 1
+        limit = self.limit(self.granted(self.config))
+        self.counts.begun += 1
         if not self.enforcing(mode)(caller):
             return self._watched(limit, trace)
         if limit <= 0:
             raise self.late(limit, trace)
-        scope = self.opener()(limit)
+        scope = self.timeline.open(limit)
 
         def leave(error: BaseException | None) -> BaseException | None:
             if scope.leave(error):

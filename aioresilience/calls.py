@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 from aioresilience.callables import Worker
 from aioresilience.clock import Clock
 from aioresilience.events import Decision
 
 
-class Resend(Protocol):
-    """What a client knows of the request that a call sends, for the retry."""
+class Exchange(Protocol):
+    """What an HTTP client knows of the request that a call sends, and of the responses to it."""
 
     @property
     def idempotent(self) -> bool | None:
-        """Whether the call may run twice; None leaves it to the policy."""
+        """Whether the request may be carried out twice; None leaves it to the policy."""
 
-    def possible(self) -> bool:
+    def can_send(self) -> bool:
         """Tell whether there is still something to send: a streamed body is gone once it was read."""
+
+    def when_closed(self, result: object, callback: Callable[[], object]) -> bool:
+        """Call back once a response that is still open is closed; False, and no call, for what is not open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +36,13 @@ class Caller:
     priority: str = "normal"
     arrived: float | None = None
     host: str | None = None
-    resend: Resend | None = None
+    exchange: Exchange | None = None
 
 
 ANYONE: Final = Caller()
 
 Trace = list[Decision]
 """What was decided about one call so far; made when there is something to note."""
-
-
-@runtime_checkable
-class Lasting(Protocol):
-    """A result that still uses what it was asked from, such as a response whose body is not read yet."""
-
-    def when_closed(self, callback: Callable[[], object]) -> None:
-        """Call back once it is closed, at once where it is already; callbacks must not raise."""
 
 
 class Call:

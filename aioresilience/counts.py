@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import threading
 from enum import IntEnum
 
 from aioresilience.failures import FAILURE, SUCCESS, Outcome
 
+_lining_up = threading.Lock()
 _NUMBERS = ("started", "succeeded", "failed", "neutral", "observed", "delayed")
+
+
+class Row:
+    """Calls that passed a row of patterns without a hitch, counted once for all of them."""
+
+    __slots__ = ("members", "started", "succeeded")
+
+    def __init__(self, members: tuple[Counts, ...]) -> None:
+        self.members = members
+        self.started = self.succeeded = 0
 
 
 class Counts:
     """What happened, in numbers with a closed set of labels: started = succeeded + failed + neutral + in flight."""
 
-    __slots__ = ("_reasons", "delayed", "failed", "neutral", "observed", "rejected", "started", "succeeded")
+    __slots__ = ("_reasons", "_rows", "begun", "delayed", "done", "failed", "neutral", "observed", "rejected")
 
     def __init__(self, reasons: type[IntEnum] | None) -> None:
-        self.started = self.succeeded = self.failed = self.neutral = 0
+        self.begun = self.done = 0
+        """Calls that started and succeeded beside those of the rows."""
+        self._rows: tuple[Row, ...] = ()
+        self.failed = self.neutral = 0
         self.observed = 0
         """Calls that `observe` let through though the machine would have refused or delayed them."""
         self.delayed = 0
         self._reasons = reasons
         self.rejected: dict[str, int] = {reason.name: 0 for reason in reasons or ()}
 
+    @property
+    def started(self) -> int:
+        """Calls that were let in."""
+        return self.begun + sum(row.started for row in self._rows)
+
+    @property
+    def succeeded(self) -> int:
+        """Calls that ended well."""
+        return self.done + sum(row.succeeded for row in self._rows)
+
     def reset(self) -> None:
         """Start counting anew."""
+        rows = self._rows
         self.__init__(self._reasons)  # type: ignore[misc]
+        self.begun, self.done = -sum(row.started for row in rows), -sum(row.succeeded for row in rows)
+        self._rows = rows
 
     def settle(self, outcome: Outcome) -> None:
         """Count how a started call ended; throttled calls and inner rejections are neutral."""
         if outcome is SUCCESS:
-            self.succeeded += 1
+            self.done += 1
         elif outcome is FAILURE:
             self.failed += 1
         else:
@@ -39,3 +67,15 @@ class Counts:
         """Return the counts by name."""
         numbers: dict[str, object] = {name: getattr(self, name) for name in _NUMBERS}
         return numbers | {"rejected": dict(self.rejected)}
+
+
+def row_of(*members: Counts) -> Row:
+    """Return the row of these patterns in this order; there is one for as long as they live."""
+    with _lining_up:
+        known = members[0]._rows if members else ()
+        row = next((row for row in known if row.members == members), None)
+        if row is None:
+            row = Row(members)
+            for counts in members:
+                counts._rows = *counts._rows, row
+        return row

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Lasting, Trace
+from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.events import ResilienceEvent, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -25,6 +24,10 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    reads_start: ClassVar[bool] = False
+    """Whether `settle` makes something of the instant at which the function started."""
+    admits_observed: ClassVar[bool] = True
+    """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -42,6 +45,14 @@ class Guard(Pattern[ConfigT]):
     def mode_in(self, context: Context) -> Mode:
         """Return the pattern's own mode, else the policy's."""
         return context.modes.get(self.key) or self.config.mode or context.mode
+
+    def admitting(self, mode: Mode) -> Callable[[Caller], object | None]:
+        """Return what is asked first in that mode."""
+        return self.admit if mode == "enforce" or self.admits_observed else _nobody
+
+    def was_delayed(self, ticket: object) -> bool:
+        """Tell whether the call waited for its ticket, rather than for the decision."""
+        return True
 
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
@@ -70,10 +81,10 @@ class Guard(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Admit, call, settle: the one path through every guard."""
-        admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
+        settle, counts, emitter, mode = self.settle, self.counts, self.events, self.mode_in(context)
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter, holds = self.entry(self.mode_in(context)), self.holds
+        admit, enter, holds = self.admitting(mode), self.entry(mode), self.holds
         lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
@@ -82,7 +93,7 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.started += 1
+            counts.begun += 1
             if emitter.handlers or bus.handlers:
                 self.tell("admitted")
             try:
@@ -94,15 +105,13 @@ class Guard(Pattern[ConfigT]):
                 raise
             if judge_result is None:
                 outcome = SUCCESS
-                counts.succeeded += 1
+                counts.done += 1
             else:
                 outcome = judge_result(result)
                 counts.settle(outcome)
             if holds and call.worker is not None:
                 self._keep(call.worker, ticket, outcome, call.started)
-            elif lasting and isinstance(result, Lasting):
-                result.when_closed(functools.partial(settle, self.outlive(ticket), outcome, call.started))
-            else:
+            elif not (lasting and self._lasts(call, result, ticket, outcome)):
                 settle(ticket, outcome, call.started)
             if emitter.handlers or bus.handlers:
                 self.tell(moment_of(outcome))
@@ -115,9 +124,19 @@ class Guard(Pattern[ConfigT]):
         kept = self.outlive(ticket)
         worker.when_done(lambda: self.settle(kept, outcome, started))
 
+    def _lasts(self, call: Call, result: object, ticket: object, outcome: Outcome) -> bool:
+        """Keep the room of a call whose result is still open until that is closed; False for any other."""
+        exchange = call.caller.exchange
+        if exchange is None:
+            return False
+        kept, started = self.outlive(ticket), call.started
+        if not exchange.when_closed(result, lambda: self.settle(kept, outcome, started)):
+            self.settle(kept, outcome, started)
+        return True
+
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
-        ticket = self.admit(caller)
+        ticket = self.admitting(mode)(caller)
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
@@ -126,7 +145,7 @@ class Guard(Pattern[ConfigT]):
 
     def admitted(self) -> None:
         """Count and tell that a call was let in."""
-        self.counts.started += 1
+        self.counts.begun += 1
         if self.listening():
             self.tell("admitted")
 
@@ -183,15 +202,17 @@ class Guard(Pattern[ConfigT]):
         except RejectionError as error:
             await self._rejected(error, self.clock.monotonic() - before, trace)
             raise
-        self.counts.delayed += 1
-        self.decide(trace, "delayed", waited=self.clock.monotonic() - before)
+        if self.was_delayed(ticket):
+            self.counts.delayed += 1
+            self.decide(trace, "delayed", waited=self.clock.monotonic() - before)
         return ticket
 
-    async def observe(self, caller: Caller, trace: Trace) -> None:
+    async def observe(self, caller: Caller, trace: Trace) -> object | None:
         """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
         self.counts.observed += 1
         reason = self.refusal(caller).reason
         self.decide(trace, "would_reject", None if reason is None else reason.name)
+        return None
 
     async def _rejected(self, error: RejectionError, waited: float, trace: Trace) -> None:
         reason = error.reason
@@ -220,6 +241,10 @@ class Guard(Pattern[ConfigT]):
         return self.error_type(
             message, self.name, self.type_name, reason, policy=self.policy, retry_after=retry_after, **metadata
         )
+
+
+def _nobody(caller: Caller) -> None:
+    """Admit nobody at once."""
 
 
 def moment_of(outcome: Outcome) -> str:

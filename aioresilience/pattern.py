@@ -27,7 +27,6 @@ from aioresilience.exceptions import (
     OperationTimeoutError,
     RejectionError,
     ResilienceError,
-    RetryReason,
 )
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.modes import Gradual, Mode, enforcer
@@ -67,7 +66,7 @@ class Context:
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
     lasting: bool = False
-    """Whether what a call holds lasts until its result is closed, as a streamed response may be long after."""
+    """Whether what a call holds lasts until its result is closed, as a streamed response is long after."""
 
 
 ALONE: Final = Context()
@@ -81,13 +80,17 @@ def _default_name(key: str) -> str:
 
 
 class _ConfigField:
-    """Reads a field of the config; an attribute that an instance sets itself comes first."""
+    """Reads a field of the config; setting it retunes the pattern, as assigning to an attribute did in 0.2."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, pattern: AnyPattern | None, owner: type[AnyPattern]) -> object:
         return self if pattern is None else getattr(pattern.config, self._name)
+
+    def __set__(self, pattern: AnyPattern, value: object) -> None:
+        given = {name: getattr(pattern.config, name) for name in pattern.config.model_fields_set}
+        pattern.retune(type(pattern.config)(**{**given, self._name: value}))
 
 
 class Pattern(Generic[ConfigT]):
@@ -222,8 +225,7 @@ class Pattern(Generic[ConfigT]):
     async def hand_over(self, reason: IntEnum, error: BaseException, message: str, **metadata: object) -> None:
         """Run the ExceptionConfig's callback, then raise what it makes of the error where that is another one.
 
-        `exception_type` replaces only what this library decides: rejections, timeouts, exhausted retries; a
-        transformer also sees the errors of the user's function.
+        Only what this library decides is replaced; the errors of the user's function stay as they are.
         """
         handler = self.handler
         if handler is None:
@@ -233,8 +235,8 @@ class Pattern(Generic[ConfigT]):
             return
         context = handler.context(reason, None if decided_here else error, **metadata)
         await handler.notify(context)
-        if decided_here or reason is RetryReason.EXHAUSTED or handler.exception_transformer is not None:
-            made = handler.build(context, context.original_exception, message=message, default=error)
+        if decided_here:
+            made = handler.build(context, None, message=message, default=error)
             if made is not error:
                 raise made from error
 
@@ -264,14 +266,13 @@ RoomsPlan = Any
 class Recovering(Pattern[ConfigT]):
     """A pattern that acts where a call has failed: it calls again, or answers in the call's place.
 
-    A room gives `plan`, `begin` and `recover`, and `review` where it may object to a result.
+    A room gives `plan` and `recover`, `begin` where it notes starts, and `review` where it may object to a result.
     """
 
     @abstractmethod
     def plan(self, context: Context) -> RoomsPlan:
         """Return what a call keeps until its end, whatever is retuned meanwhile; only the room looks into it."""
 
-    @abstractmethod
     def begin(self, plan: RoomsPlan) -> None:
         """Note that a call starts."""
 
@@ -298,6 +299,7 @@ class Recovering(Pattern[ConfigT]):
         reads = self.reads_results(plan)
 
         async def recovered(call: Call) -> object:
+            counts.begun += 1
             self.begin(plan)
             call.started = error = None
             try:
@@ -311,7 +313,7 @@ class Recovering(Pattern[ConfigT]):
                     error = None  # this frame is in its traceback, and must not keep it alive
             if reads:
                 return await self.review(plan, call, result, inner)
-            counts.succeeded += 1
+            counts.done += 1
             return result
 
         return recovered

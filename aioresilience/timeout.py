@@ -11,7 +11,7 @@ from pydantic import Field
 from aioresilience import callables
 from aioresilience.bound import Bound
 from aioresilience.clock import SYSTEM_CLOCK, Clock
-from aioresilience.events import EventType, PatternType, TimeoutEvent, global_bus
+from aioresilience.events import EventType, PatternType, TimeoutEvent, audience
 from aioresilience.exceptions import ExceptionConfig, ExceptionContext, OperationTimeoutError, TimeoutReason
 from aioresilience.fields import PositiveSeconds
 from aioresilience.pattern import PatternConfig
@@ -68,26 +68,34 @@ class _Timed(Bound[ConfigT], Generic[ConfigT]):
         self._time = 0.0
         self._overruns = 0
 
-    def limit(self, config: ConfigT) -> float:
+    def granted(self, config: ConfigT) -> float:
         """Return the configured seconds."""
         return config.timeout
+
+    def limit(self, granted: float) -> float:
+        """Return the configured seconds."""
+        return granted
 
     def overrun(self, limit: float, elapsed: float) -> OperationTimeoutError:
         """Count, tell and build the error of a call that took too long."""
         self._overruns += 1
-        self.ended(limit, elapsed, EventType.TIMEOUT_OCCURRED)
+        self._time += elapsed
+        if self.listening():
+            self._tell(EventType.TIMEOUT_OCCURRED, limit, elapsed)
         return OperationTimeoutError(
             f"{self.what} of {limit:g} s exceeded in {self.name!r}", self.name, self.type_name, self.reason,
             policy=self.policy, timeout=limit, elapsed=elapsed,
         )  # fmt: skip
 
-    def ended(self, limit: float, elapsed: float, event_type: EventType = EventType.TIMEOUT_SUCCESS) -> None:
-        """Count the time and tell how the call ended."""
+    def ended(self, limit: float, elapsed: float) -> None:
+        """Count the time and tell that the call ended."""
         self._time += elapsed
-        if self.events.handlers or global_bus.handlers:
-            self.events.publish(
-                TimeoutEvent(self.pattern_type, event_type, self.name, timeout_value=limit, elapsed=elapsed)
-            )
+        if audience.size and self.listening():
+            self._tell(EventType.TIMEOUT_SUCCESS, limit, elapsed)
+
+    def _tell(self, event_type: EventType, limit: float, elapsed: float) -> None:
+        event = TimeoutEvent(self.pattern_type, event_type, self.name, timeout_value=limit, elapsed=elapsed)
+        self.events.publish(event)
 
     @property
     def metrics(self) -> TimeoutMetrics:
@@ -136,9 +144,13 @@ class TimeoutManager(_Timed[TimeoutConfig]):
         """Whether calls go the path of every bound: not where outer patterns must learn of a thread that runs on."""
         return super().is_common and self.config.raise_on_timeout
 
+    def raises(self, config: TimeoutConfig) -> bool:
+        """Tell whether an overrun raises."""
+        return config.raise_on_timeout
+
     def answer(self, config: TimeoutConfig, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise, or return None under `raise_on_timeout=False`."""
-        if config.raise_on_timeout:
+        if self.raises(config):
             raise error from cut
         return None
 
@@ -163,10 +175,10 @@ class Deadline(_Timed[DeadlineConfig]):
     ) -> None:
         super().__init__(name, config or DeadlineConfig(), exceptions, clock)
 
-    def limit(self, config: DeadlineConfig) -> float:
+    def limit(self, granted: float) -> float:
         """Return the configured seconds, or what an inherited deadline leaves of them."""
         inherited = current_deadline()
-        return config.timeout if inherited is None else min(config.timeout, inherited - self.clock.monotonic())
+        return granted if inherited is None else min(granted, inherited - self.clock.monotonic())
 
 
 class DeadlineManager(Deadline):
@@ -204,15 +216,19 @@ class DeadlineManager(Deadline):
         """Tell whether the deadline has passed."""
         return self.time_remaining() == 0.0
 
-    def limit(self, config: DeadlineConfig) -> float:
+    def limit(self, granted: float) -> float:
         """Return the seconds left until this deadline or an inherited one."""
         inherited = current_deadline()
         when = self._when if inherited is None else min(self._when, inherited)
         return when - self.clock.monotonic()
 
+    def raises(self, config: DeadlineConfig) -> bool:
+        """Tell whether an overrun raises."""
+        return self.raise_on_deadline
+
     def answer(self, config: DeadlineConfig, error: OperationTimeoutError, cut: BaseException | None) -> object:
         """Raise, or return None under `raise_on_deadline=False`."""
-        if self.raise_on_deadline:
+        if self.raises(config):
             raise error from cut
         return None
 

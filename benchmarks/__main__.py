@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import asgi
+from benchmarks import asgi, reload
 from benchmarks.call import subjects
 from benchmarks.measure import nanoseconds
 
@@ -52,6 +52,7 @@ def main() -> None:
         "python": platform.python_version(),
         "calls": rows,
         "import_ms": {"aioresilience": ours, "asyncio": loop},
+        "reload_ms": reload.main(),
         "requests": asgi.show(),
     }
     Path("benchmarks/results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

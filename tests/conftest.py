@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-# The one thread that the library keeps: handlers of events for which there is no loop run on it.
-KEPT_THREADS = ("aioresilience-events",)
+# Threads that the library keeps: for handlers of events without a loop, and for overrides that are to end.
+KEPT_THREADS = ("aioresilience-events", "aioresilience-overrides")
 
 
 @pytest.fixture(autouse=True)

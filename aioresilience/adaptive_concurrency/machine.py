@@ -6,16 +6,20 @@ networks", Computer Networks and ISDN Systems 17 (1989).
 
 from __future__ import annotations
 
+import sys
 import threading
+from typing import Final
 
 from aioresilience.adaptive_concurrency.config import AdaptiveConcurrencyConfig
+from aioresilience.straight import straight
+
+_GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class AimdMachine:
     """The limit, what is in use of it, and the window that will move it.
 
-    `take`, and `end` up to the close of a window, are straight-line: CPython 3.11 never switches threads inside them. A
-    ticket is the era in which its call started; a shrink begins a new one, and results of earlier eras are not held
+    A ticket is the era in which its call started; a shrink begins a new one, and results of earlier eras are not held
     against the new limit.
     """
 
@@ -31,8 +35,19 @@ class AimdMachine:
         self.good = self.bad = 0
         self.era = 1
 
+    @straight
     def take(self) -> int | None:
         """Take a place and return the era, None when the limit is reached."""
+        return self.try_take() if _GIL else self._take()
+
+    @straight
+    def end(self, era: int, good: bool | None) -> bool:
+        """Give a place back and count a judged result into the window; True when that moved the limit."""
+        return self.try_end(era, good) if _GIL else self._end(era, good)
+
+    @straight
+    def try_take(self) -> int | None:
+        """Take a place where no thread runs at the same time."""
         active = self.active + 1
         if active > self.limit:
             return None
@@ -41,8 +56,9 @@ class AimdMachine:
             self.peak = active
         return self.era
 
-    def end(self, era: int, good: bool | None) -> bool:
-        """Give a place back and count a judged result into the window; True when that moved the limit."""
+    @straight
+    def try_end(self, era: int, good: bool | None) -> bool:
+        """Give a place back where no thread runs at the same time."""
         self.active -= 1
         if good is None or era != self.era:
             return False
@@ -52,20 +68,21 @@ class AimdMachine:
             self.bad += 1
         if self.good + self.bad < self.window:
             return False
-        with self.lock:
-            return self._close()
+        return self._close()
 
-    def take_locked(self) -> int | None:
-        """Take a place where threads run at the same time."""
+    def _take(self) -> int | None:
         with self.lock:
-            return self.take()
+            return self.try_take()
 
-    def end_locked(self, era: int, good: bool | None) -> bool:
-        """Give a place back where threads run at the same time."""
+    def _end(self, era: int, good: bool | None) -> bool:
         with self.lock:
-            return self.end(era, good)
+            return self.try_end(era, good)
 
     def _close(self) -> bool:
+        with self.lock:
+            return self._evaluate()
+
+    def _evaluate(self) -> bool:
         """Grow after a good window that used at least half the limit, shrink after a bad one."""
         good, bad = self.good, self.bad
         if good + bad < self.window:

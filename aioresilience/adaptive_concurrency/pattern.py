@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from types import TracebackType
@@ -12,13 +11,11 @@ from aioresilience.adaptive_concurrency.config import AdaptiveConcurrencyConfig
 from aioresilience.adaptive_concurrency.machine import AimdMachine
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, ResilienceEvent
+from aioresilience.events import EventType, LoadShedderEvent, PatternType, ResilienceEvent
 from aioresilience.exceptions import AdaptiveConcurrencyReason, ConcurrencyLimitError
 from aioresilience.failures import FAILURE, NEUTRAL, REJECTED, SUCCESS, Classifier, Judge, Outcome
 from aioresilience.guard import Guard
 from aioresilience.pattern import ALONE, Context
-
-_GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class _OverloadClassifier(Classifier):
@@ -49,6 +46,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
     reasons = AdaptiveConcurrencyReason
     error_type = ConcurrencyLimitError
     holds = True
+    machine: Final[AimdMachine]
     splits = True
 
     def __init__(
@@ -61,20 +59,18 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
         config = config or AdaptiveConcurrencyConfig()
         super().__init__(name, config, clock=clock)
         self.machine = AimdMachine(config)
-        self._take = self.machine.take if _GIL else self.machine.take_locked
-        self._end = self.machine.end if _GIL else self.machine.end_locked
         self._held: deque[object | None] = deque()
         self._telling = threading.RLock()
         self._told = self.machine.limit
 
     def admit(self, caller: Caller) -> int | None:
         """Take a place if fewer calls run than the limit allows."""
-        return self._take()
+        return self.machine.take()
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Give the place back and learn from the outcome; neutral ones teach nothing."""
-        good = None if outcome is NEUTRAL or outcome is REJECTED else outcome is SUCCESS
-        if self._end(ticket, good):  # type: ignore[arg-type]  # what admit returned
+        good = True if outcome is SUCCESS else None if outcome is NEUTRAL or outcome is REJECTED else False
+        if self.machine.end(ticket, good):  # type: ignore[arg-type]  # what admit returned
             self._tell_limit()
 
     def refusal(self, caller: Caller) -> ConcurrencyLimitError:
@@ -183,6 +179,15 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
                 details = {"old_limit": old, "current_limit": self._told}
                 event = ResilienceEvent(self.pattern_type, EventType.LIMIT_UPDATED, self.name, metadata=details)
                 self.events.publish(event)
+                self.events.publish(self._level_change(old, self._told))
+
+    def _level_change(self, old: int, new: int) -> LoadShedderEvent:
+        """Build the event by which 0.2 told of a new limit."""
+        machine = self.machine
+        return LoadShedderEvent(
+            self.pattern_type, EventType.LOAD_LEVEL_CHANGE, self.name, active_requests=machine.active,
+            max_requests=new, load_level=100.0 * machine.active / new, reason=f"limit {old} to {new}",
+        )  # fmt: skip
 
 
 _EVENT_TYPES: Final = {"admitted": EventType.SLOT_ACQUIRED, "rejected": EventType.REQUEST_REJECTED}

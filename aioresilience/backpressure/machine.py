@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from aioresilience.straight import straight
 from aioresilience.waiters import Waiter, WaitQueue
 
 _GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -15,8 +16,8 @@ class BackpressureMachine:
     """Counts running calls; from the high mark on it is `active`, until they have fallen to the low mark.
 
     Then every call that ends lets two waiters in, until the line is empty or the high mark is reached again: the load
-    doubles with each round of calls, as in TCP's slow start. `try_enter` and `try_leave` are straight-line: CPython
-    3.11 never switches threads inside them. All else holds the lock of the queue.
+    doubles with each round of calls, as in TCP's slow start. Whoever finds a mark or a
+    waiter that depends on the call holds the lock of the queue.
     """
 
     __slots__ = ("active", "high", "low", "max_pending", "pending", "queue")
@@ -34,29 +35,23 @@ class BackpressureMachine:
         """Whether not even a place in the line is left."""
         return self.pending + self.queue.waiting >= self.max_pending
 
+    @straight
     def try_enter(self) -> bool:
         """Let a call in unless others wait or it would pass the high mark; reaching the mark applies backpressure."""
-        queue = self.queue
         pending = self.pending + 1
-        if self.active or queue.waiting or pending > self.high:
+        if self.active or self.queue.waiting or pending > self.high:
             return False
         self.pending = pending
         if pending >= self.high:
             self.active = True
         return True
 
-    def try_leave(self) -> bool:
-        """Let a call out while no mark and no waiter depends on it."""
-        queue = self.queue
-        if self.active or queue.waiting:
-            return False
-        self.pending -= 1
-        return True
-
+    @straight
     def enter(self) -> bool:
         """Let a call in, with the lock where threads run at the same time."""
-        if _GIL:
-            return self.try_enter()
+        return self.try_enter() if _GIL else self._enter()
+
+    def _enter(self) -> bool:
         with self.queue.lock:
             return self.try_enter()
 
@@ -68,10 +63,15 @@ class BackpressureMachine:
                 return True
             return False if self.full else queue.join()
 
+    @straight
     def leave(self) -> None:
         """Let a call out; at the low mark backpressure ends, and after that every end lets two waiters in."""
-        if _GIL and self.try_leave():
-            return
+        if not _GIL or self.active or self.queue.waiting:
+            return self._leave()
+        self.pending -= 1
+        return None
+
+    def _leave(self) -> None:
         with self.queue.lock:
             self.pending -= 1
             if self.pending <= self.low:

@@ -13,7 +13,7 @@ from aioresilience.backpressure.config import BackpressureConfig
 from aioresilience.backpressure.machine import BackpressureMachine
 from aioresilience.calls import ANYONE, Call, Caller, invoker
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, ResilienceEvent
+from aioresilience.events import EventType, LoadShedderEvent, PatternType, ResilienceEvent
 from aioresilience.exceptions import BackpressureError, BackpressureReason, ExceptionConfig, RejectionError
 from aioresilience.failures import SUCCESS, Outcome
 from aioresilience.guard import Guard
@@ -45,6 +45,7 @@ class BackpressureManager(Guard[BackpressureConfig]):
     reasons = BackpressureReason
     error_type = BackpressureError
     holds = True
+    machine: Final[BackpressureMachine]
 
     def __init__(
         self,
@@ -182,14 +183,14 @@ class BackpressureManager(Guard[BackpressureConfig]):
         return sum(self.counts.rejected.values())
 
     def get_stats(self) -> dict[str, object]:
-        """Return the numbers under the names of 0.2; `utilization` is a share of `max_pending`."""
+        """Return the numbers under the names of 0.2; `utilization` is a percentage of `max_pending`."""
         machine = self.machine
         return {
             "pending_count": machine.pending,
             "max_pending": machine.max_pending,
             "backpressure_active": machine.active,
             "total_rejected": self.total_rejected,
-            "utilization": machine.pending / machine.max_pending,
+            "utilization": 100.0 * machine.pending / machine.max_pending,
         }
 
     def status(self) -> dict[str, object]:
@@ -220,6 +221,17 @@ class BackpressureManager(Guard[BackpressureConfig]):
             if self._told != before and self.listening():
                 applied = EventType.BACKPRESSURE_APPLIED if self._told else EventType.BACKPRESSURE_RELIEVED
                 self.events.publish(self._event(applied))
+                self.events.publish(self._turn(self._told))
+
+    def _turn(self, applied: bool) -> LoadShedderEvent:
+        """Build the event by which 0.2 told that backpressure began or ended."""
+        machine = self.machine
+        return LoadShedderEvent(
+            self.pattern_type, EventType.THRESHOLD_EXCEEDED if applied else EventType.LOAD_LEVEL_CHANGE, self.name,
+            active_requests=machine.pending, max_requests=machine.max_pending,
+            load_level=100.0 * machine.pending / machine.max_pending,
+            reason="high water mark exceeded" if applied else "low water mark reached",
+        )  # fmt: skip
 
 
 def _patient(timeout: float | None) -> Caller:

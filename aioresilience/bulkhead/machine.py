@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from aioresilience.straight import straight
 from aioresilience.waiters import Waiter, WaitQueue
 
 _GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -13,8 +14,7 @@ _GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 class BulkheadMachine:
     """Counts free places; below zero it is in debt after a shrink, which releases pay.
 
-    `try_take` and `release` are straight-line: CPython 3.11 never switches threads inside them, so that they need no
-    lock. Whoever finds a queue, or runs without a GIL, takes the lock of the queue.
+    Whoever finds a queue on release, or runs without a GIL, takes the lock of the queue.
     """
 
     __slots__ = ("free", "limit", "max_waiting", "peak", "queue")
@@ -30,11 +30,11 @@ class BulkheadMachine:
         """How many places are in use."""
         return self.limit - self.free
 
+    @straight
     def try_take(self) -> bool:
         """Take a place if one is free and nobody waits for it."""
-        queue = self.queue
         free = self.free - 1
-        if free < 0 or queue.waiting:
+        if free < 0 or self.queue.waiting:
             return False
         self.free = free
         used = self.limit - free
@@ -54,11 +54,15 @@ class BulkheadMachine:
             self.pump()  # a place may have come free without the lock before the line was seen
             return waiter
 
+    @straight
     def release(self) -> None:
         """Give a place back, to the first waiter if there is one."""
-        if _GIL and not self.queue.waiting:  # straight-line up to the store
-            self.free += 1
-            return
+        if not _GIL or self.queue.waiting:
+            return self._release()
+        self.free += 1
+        return None
+
+    def _release(self) -> None:
         with self.queue.lock:
             self.free += 1
             self.pump()

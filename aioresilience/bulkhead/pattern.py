@@ -52,6 +52,7 @@ class Bulkhead(Guard[BulkheadConfig]):
     reasons = BulkheadReason
     error_type = BulkheadFullError
     holds = True
+    machine: Final[BulkheadMachine]
     splits = True
 
     def __init__(

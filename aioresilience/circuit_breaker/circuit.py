@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import Self, cast
+from enum import IntEnum
+from typing import Final, Self, cast
 
 from aioresilience.calls import Call, Caller, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
@@ -37,6 +38,8 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
+    reads_start = True
+    machine: Final[CircuitMachine]
     splits = True
 
     def __init__(
@@ -141,8 +144,7 @@ class Circuit(Guard[CircuitConfig]):
         line = Timeline(clock=self.clock, on_stall=self._stalled)
 
         async def bounded(call: Call) -> object:
-            scope = Scope(self.clock.monotonic() + limit, limit, line)
-            scope.enter()
+            scope = line.open(limit)
             try:
                 result = await inner(call)
             except BaseException as error:
@@ -220,6 +222,14 @@ class Circuit(Guard[CircuitConfig]):
     def failure_details(self) -> Mapping[str, object]:
         """Return the state, in lower case, and the failures in a row."""
         return {"state": _NAMES[self.machine.state], "failure_count": self.machine.failures_in_row}
+
+    async def report_failure(self, reason: IntEnum | None, error: BaseException) -> None:
+        """Give the ExceptionConfig its say about a failed call; `old_state` is the state that it ended, if it did."""
+        if reason is not None:
+            state = self.machine.state
+            if reason is CircuitBreakerReason.THRESHOLD_EXCEEDED:
+                state = HALF_OPEN if self.machine.reopened else CLOSED
+            await self.hand_over(reason, error, str(error), old_state=_NAMES[state], **self.failure_details())
 
     def status(self) -> dict[str, object]:
         """Return the state, what the window holds, and the counts; `retry_after` in seconds, None where unknown."""

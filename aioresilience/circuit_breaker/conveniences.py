@@ -38,9 +38,7 @@ class CircuitBreakerManager:
         What is said of one that exists already is not applied; the log tells where it differs. Raises TypeError for
         both config and fields.
         """
-        if config is not None and fields:
-            raise TypeError(f"give config or single fields, not both: {', '.join(fields)}")
-        config = config or CircuitConfig.model_validate(fields)
+        config = _config(config, fields)
         with self._lock:
             found = self._circuits.get(name)
             if found is None:
@@ -65,6 +63,12 @@ class CircuitBreakerManager:
     def _snapshot(self) -> dict[str, CircuitBreaker]:
         with self._lock:
             return dict(self._circuits)
+
+
+def _config(config: CircuitConfig | None, fields: Mapping[str, object]) -> CircuitConfig:
+    if config is not None and fields:
+        raise TypeError(f"give config or single fields, not both: {', '.join(fields)}")
+    return config or CircuitConfig.model_validate(fields)
 
 
 def _compare(circuit: CircuitBreaker, config: CircuitConfig, fields: Mapping[str, object]) -> None:
@@ -98,14 +102,14 @@ def circuit_breaker(
     exceptions: ExceptionConfig | None = None,
     **fields: object,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[object, object, T]]]:
-    """Send every call of the decorated async function through the process-wide circuit breaker of that name.
+    """Send every call of the decorated async function through a circuit breaker of its own.
 
     `fields` are those of CircuitConfig; `recovery_timeout` is in seconds. The circuit is found as the function's
     attribute `circuit_breaker`.
     """
     said = {"failure_threshold": failure_threshold, "recovery_timeout": recovery_timeout}
     fields |= {field: value for field, value in said.items() if value != CircuitConfig.model_fields[field].default}
-    return with_circuit_breaker(get_circuit_breaker(name, config=config, exceptions=exceptions, **fields))
+    return with_circuit_breaker(CircuitBreaker(name, _config(config, fields), exceptions))
 
 
 def with_circuit_breaker(

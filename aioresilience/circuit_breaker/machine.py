@@ -272,6 +272,11 @@ class CircuitMachine:
     # What can be seen
 
     @property
+    def reopened(self) -> bool:
+        """Whether the circuit last opened from half-open."""
+        return self._again > 0
+
+    @property
     def failures_in_row(self) -> int:
         """The failures since the last success, those that opened the circuit and failed probes included."""
         return self._streak if self.ticket is None else self.window.streak

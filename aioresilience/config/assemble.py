@@ -28,11 +28,11 @@ FRAME_KEYS = frozenset(PolicyFrame.model_fields)
 
 
 class Assembly:
-    """Builds the specs of one document; `everywhere` are patches for all policies, laid after inheritance."""
+    """Builds the specs of one document; `everywhere` is a patch for all policies, laid after inheritance."""
 
     def __init__(
         self, document: Block, vocabulary: Vocabulary, checker: Checker, inheritance: Inheritance, report: Report, *,
-        everywhere: Sequence[Block], refused: set[int], breathe: Callable[[], None],
+        everywhere: Block, refused: set[int], breathe: Callable[[], None],
     ) -> None:  # fmt: skip
         self._document = document
         self._vocabulary = vocabulary
@@ -49,12 +49,14 @@ class Assembly:
 
     def _blocks_shared(self) -> Iterator[tuple[tuple[str, str], Block]]:
         for name, held in _blocks(self._document.get("shared")):
-            patched = held
-            for patch in self._everywhere:
-                patched = self._layers.policy(patched, patch_of(patch, patched, self._patterns))
+            patched = self._patched(held)
             for key, block in _blocks(patched):
                 if key in self._patterns:
                     yield (name, key), without(block, ("use",)) if "use" in block else block
+
+    def _patched(self, block: Block) -> Block:
+        patch = self._everywhere
+        return self._layers.policy(block, patch_of(patch, block, self._patterns)) if patch else block
 
     def shared(self) -> dict[tuple[str, str], SharedSpec]:
         """Return every shared instance."""
@@ -78,8 +80,7 @@ class Assembly:
     def _spec(self, name: str, policy: Block, path: Path) -> PolicySpec:
         self._breathe()
         tree = self._inheritance.effective(policy)
-        for patch in self._everywhere:
-            tree = self._layers.policy(tree, patch_of(patch, tree, self._patterns))
+        tree = self._patched(tree)
         frame = self._frame(tree, path)
         configs: dict[str, PatternConfig] = {}
         used: dict[str, str] = {}

@@ -22,6 +22,8 @@ from aioresilience.config.scalars import is_string, plain_scalar
 
 MAX_ALIASES = 10_000
 MAX_ALIASED_NODES = 100_000
+BLOCK_WEIGHT = 2
+"""Values that a block counts for beside its entries: so much more memory does it take."""
 CHARACTERS_PER_BREATH = 4096
 """A few hundred values of a policy file, less than a millisecond of work."""
 MAX_REMEMBERED = 4096
@@ -67,7 +69,7 @@ class Builder:
         while True:
             event = following()
             if type(event) is MappingEndEvent:
-                self._nodes += len(block)
+                self._nodes += len(block) + BLOCK_WEIGHT
                 return block
             start = event.start_mark.index
             if (
@@ -131,6 +133,7 @@ class Builder:
         self._findings.tag(event)
         if event.anchor is not None:
             self._anchors[event.anchor] = (event.value, 1, 0)
+            self._nodes += 1
         if event.style:
             return self._quoted(event)
         if event.value == "<<":
@@ -167,6 +170,7 @@ class Builder:
         if event.anchor is None:
             return self._content(event, depth, step)
         self._anchors[event.anchor] = None
+        self._nodes += 1
         size, deepest = self._nodes + self._aliased, self._deepest
         self._deepest = depth
         node = self._content(event, depth, step)

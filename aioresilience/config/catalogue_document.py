@@ -243,17 +243,17 @@ DOCUMENT: Mapping[str, Entry] = {
         "A pattern that is in use raised when it was given the config of the new document; everything was put back.",
         "Correct the value that the message names; for a pattern of your own, check values in its config class.",
     ),
-    "AR322": Entry(
-        "The limit asks for a backend.",
-        "Rate limits are kept in each process; limits that a fleet shares on a server are not available yet.",
-        "Remove `backend`, and set the rate to what one process may take.",
-        "rate_limiter: {rate: 100/second, backend: main}",
-    ),
     "AR323": Entry(
         "The setting in the environment is malformed.",
-        "AIORESILIENCE_MAX_BYTES takes a whole number of bytes.",
-        "Write a number such as 8388608, or unset the variable.",
+        "`WATCH` and `STRICT` take true or false, `MAX_BYTES` takes a whole number of bytes.",
+        "Write true, false, or a number such as 8388608; or unset the variable.",
         "AIORESILIENCE_MAX_BYTES=8M",
+    ),
+    "AR324": Entry(
+        "No environment variable of this name means anything.",
+        "It begins with `AIORESILIENCE_`, and goes on with neither a setting nor a section of the document.",
+        "Correct the name, or unset the variable.",
+        "AIORESILIENCE_ENVIROMENT=production",
     ),
     "AR330": Entry(
         "The route leads to an unknown policy.",

@@ -135,7 +135,7 @@ READING: Mapping[str, Entry] = {
     ),
     "AR199": Entry(
         "Reading stopped at too many errors.",
-        "The text holds 100 errors or more; those after this place are not shown.",
+        "There are 100 errors or more; those that would have been found later are not shown.",
         "Mend the ones shown and check again.",
         "",
     ),

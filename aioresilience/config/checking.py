@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -12,11 +13,13 @@ from pydantic_core import ErrorDetails
 from aioresilience.config.interpolate import Absent, Untyped
 from aioresilience.config.names import KnownNames, NameProblem
 from aioresilience.config.places import Block
+from aioresilience.config.report import MAX_ERRORS
 from aioresilience.config.scalars import plain_scalar
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.pattern import PatternConfig
 
 OF_EXCEPTIONS = ("AR306", "AR307")
+MAX_NAMES = 1000
 M = TypeVar("M", bound=BaseModel)
 NONE: Collection[str] = frozenset()
 
@@ -92,7 +95,7 @@ class Checker:
 
     def _validate(self, model: type[M], given: Mapping[str, object]) -> tuple[M | None, tuple[ErrorDetails, ...]]:
         try:
-            return model.model_validate(dict(given), context=self._names), ()
+            return model.model_validate(_bounded(given, model.model_fields), context=self._names), ()
         except ValidationError as error:
             return None, tuple(one for each in error.errors(include_url=False) for one in self._apart(each))
         except Exception as error:  # a validator that a strange value surprised
@@ -104,7 +107,7 @@ class Checker:
         if not (isinstance(problem, NameProblem) and problem.code in OF_EXCEPTIONS and isinstance(names, list)):
             yield error
             return
-        for index, name in enumerate(names):
+        for index, name in enumerate(names[:MAX_NAMES]):
             try:
                 self._names.exception(name)
             except NameProblem as own:
@@ -113,6 +116,15 @@ class Checker:
                 )
             except Exception:  # not even a name: the model says so once the names are right
                 continue
+
+
+def _bounded(given: Mapping[str, object], fields: Collection[str]) -> dict[str, object]:
+    """Return a copy with no more unknown fields than anybody reads about."""
+    if len(given) <= MAX_ERRORS:
+        return dict(given)
+    unknown = (key for key in given if key not in fields)
+    shown = set(islice(unknown, MAX_ERRORS))
+    return {key: value for key, value in given.items() if key in fields or key in shown}
 
 
 def _is_unknown(error: ErrorDetails, block: object) -> bool:

@@ -10,11 +10,16 @@ from typing import Final
 
 from aioresilience.config.diagnostics import Severity
 from aioresilience.config.places import Block, Items, Node, Path, Place
-from aioresilience.config.report import Report
+from aioresilience.config.report import Report, hide
 
 _TOKEN = re.compile(r"\$\$|\$\{([^}]*)(\}?)")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?", re.DOTALL)
-_MIN_SECRET: Final = 3
+MAX_FILLED: Final = 16 * 2**20
+"""Characters that variables may bring into one document."""
+
+
+class _TooLong(Exception):
+    """The variables bring in too much."""
 
 
 class Untyped(str):
@@ -38,7 +43,7 @@ class Absent(str):
 class Interpolation:
     """Fills in one document; unset variables are errors in a service, notes outside."""
 
-    __slots__ = ("_breathe", "_environ", "_in_service", "_report")
+    __slots__ = ("_breathe", "_environ", "_filled", "_in_service", "_overflown", "_report")
 
     def __init__(
         self, environ: Mapping[str, str], report: Report, *, in_service: bool, breathe: Callable[[], None]
@@ -47,6 +52,8 @@ class Interpolation:
         self._report = report
         self._in_service = in_service
         self._breathe = breathe
+        self._filled = 0
+        self._overflown = False
 
     def document(self, root: Block) -> Block:
         """Return the document with every value filled in, but for `environments` and `x-…`."""
@@ -92,27 +99,43 @@ class Interpolation:
         return items if same else filled
 
     def _text(self, text: str, place: Place, path: Path) -> str:
-        substituted: list[str] = []
-        missing: list[str] = []
+        if self._overflown:
+            return Absent(text)
+        known: dict[str, str | None] = {}
 
         def fill(found: re.Match[str]) -> str:
-            if found[0] == "$$":
+            token = found[0]
+            if token == "$$":
                 return "$"
-            value = self._value(found, _pinpoint(place, found[0]), path)
-            (missing if value is None else substituted).append(found[0] if value is None else value)
-            return value or ""
+            if token not in known:
+                known[token] = self._value(found, place, path)
+            value = known[token] or ""
+            self._filled += len(value)
+            if self._filled > MAX_FILLED:
+                raise _TooLong
+            return value
 
-        result = _TOKEN.sub(fill, text)
-        if missing:
+        try:
+            result = _TOKEN.sub(fill, text)
+        except _TooLong:
+            self._too_long(place, path)
             return Absent(text)
-        if substituted and path[0] == "backends":
-            self._report.secrets.update(one for one in substituted if len(one) >= _MIN_SECRET)
-        return Untyped(result) if substituted else result
+        if None in known.values():
+            return Absent(text)
+        if known and path[0] == "backends":
+            hide(self._report, *filter(None, known.values()))
+        return Untyped(result) if known else result
+
+    def _too_long(self, place: Place, path: Path) -> None:
+        self._overflown = True
+        message = f"filled in, the values of the document have more than {MAX_FILLED >> 20} MiB"
+        self._report.add("AR114", place, message, hint="use shorter variables", path=path)
 
     def _value(self, found: re.Match[str], place: Place, path: Path) -> str | None:
         inside = _INSIDE.fullmatch(found[1]) if found[2] else None
         if inside is None or "${" in found[1]:
-            self._report.add("AR217", place, _malformed(found), hint=_FORMS, path=path)
+            spot = _pinpoint(place, found[0])
+            self._report.add("AR217", spot, _malformed(found), hint=_FORMS, path=path)
             return None
         name, sign, rest = inside.groups()
         value = self._environ.get(name)
@@ -120,7 +143,7 @@ class Interpolation:
             return value
         if sign == ":-":
             return str(rest)
-        self._unset(name, rest or "", place, path)
+        self._unset(name, rest or "", _pinpoint(place, found[0]), path)
         return None
 
     def _unset(self, name: str, message: str, place: Place, path: Path) -> None:

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
-from aioresilience.config.document import Backend, Frame, Override, Settings
+from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
@@ -20,14 +21,16 @@ from aioresilience.config.lean import lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
 from aioresilience.config.routes import check_routes
+from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
 from aioresilience.config.tree import from_plain, nest
-from aioresilience.config.variables import PREFIX, Variables
+from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
 from aioresilience.pattern import AnyPattern
@@ -176,7 +179,7 @@ class _Loading:
         return document
 
     def _error(self) -> ConfigError:
-        return ConfigError((*self._report.errors, *self._report.findings), secrets=self._report.secrets)
+        return self._report.error()
 
     def _findings(self, lint: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
@@ -193,6 +196,9 @@ class _Loading:
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
+        included = self._variables(alone=not sources).includes()
+        if included:
+            gathering.add_variable(included)
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
@@ -201,11 +207,15 @@ class _Loading:
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
-        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
-        variables = Variables(self._setting.environ, self._report, alone=alone, stale=stale)
-        for patch in variables.patches(merged):
+        for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        return self._interpolation.document(merged)
+        filled = self._interpolation.document(merged)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return filled
+
+    def _variables(self, *, alone: bool) -> Variables:
+        stale: Severity = "error" if self._setting.strict or not self._setting.in_service else "warning"
+        return Variables(self._setting.environ, self._report, alone=alone, stale=stale)
 
     def _laid(self, low: Block, high: Block) -> Block:
         expanded = self._shorthand.document(high)
@@ -230,10 +240,10 @@ class _Loading:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
 
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], list[Block]]:
+    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
         """Lay the overrides that have not expired over their policies; those for all of them come later."""
         specs: list[OverrideSpec] = []
-        everywhere: list[Block] = []
+        everywhere = Block()
         given = tree.get("overrides")
         listed = given if isinstance(given, Items) else Items()
         for index, one in enumerate(listed):
@@ -248,16 +258,16 @@ class _Loading:
                 override.expires.timestamp() > self._setting.now, place,
             )  # fmt: skip
             specs.append(spec)
-            tree = self._override(tree, spec, one, everywhere)
+            patch = one["set"]
+            if not isinstance(patch, Block):
+                continue
+            if spec.policy != "*":
+                tree = self._override(tree, spec, one, patch)
+            elif spec.active:
+                everywhere = self._layers.policy(everywhere, patch)
         return tree, tuple(specs), everywhere
 
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, everywhere: list[Block]) -> Block:
-        patch = one["set"]
-        if not isinstance(patch, Block):
-            return tree
-        if spec.policy == "*":
-            everywhere.extend([patch] if spec.active else [])
-            return tree
+    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
         known = tree.get("policies")
         known = known if isinstance(known, Block) else Block()
         if not isinstance(known.get(spec.policy), Block):
@@ -292,5 +302,5 @@ def _frame_of(tree: Block) -> dict[str, object]:
     return {key: value for key, value in tree.items() if key in Frame.model_fields}
 
 
-def _backends(frame: Frame) -> dict[str, Backend]:
+def _backends(frame: Frame) -> dict[str, BackendConfig]:
     return {name: one for name, one in (frame.backends or {}).items() if one is not None}

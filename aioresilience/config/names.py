@@ -8,6 +8,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
+from itertools import accumulate
 from typing import Final
 
 from aioresilience.config.diagnostics import Severity, suggest
@@ -17,6 +18,10 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _BUILTIN: Final = {
     name: value for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)
 }
+
+
+MAX_PACKAGES: Final = 1000
+"""Packages that are looked for, which takes the time of a search on disk each."""
 
 
 class NameProblem(ValueError):
@@ -41,7 +46,7 @@ class KnownNames:
     def __init__(
         self, import_from: Collection[str], callables: Mapping[str, Callable[..., object]], *, in_service: bool
     ) -> None:
-        self._import_from = tuple(import_from)
+        self._import_from = frozenset(import_from)
         self._callables = callables
         self._in_service = in_service
         self._found: dict[str, ExceptionType | NameProblem] = {}
@@ -92,7 +97,7 @@ class KnownNames:
             )
         if "." not in name:
             return _builtin(name)
-        if any(name.startswith(f"{package}.") for package in self._import_from):
+        if self._import_from and any(one in self._import_from for one in accumulate(name.split("."), "{}.{}".format)):
             return _imported(name)
         package = name.partition(".")[0]
         if self._is_absent(package):
@@ -101,6 +106,8 @@ class KnownNames:
 
     def _is_absent(self, package: str) -> bool:
         if package not in self._absent:
+            if len(self._absent) >= MAX_PACKAGES:
+                raise NameProblem("AR306", f"more than {MAX_PACKAGES} packages are named, up to {package!r}")
             self._absent[package] = _is_absent(package)
         return self._absent[package]
 

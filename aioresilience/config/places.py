@@ -17,6 +17,9 @@ Origin: TypeAlias = Literal["file", "environment", "override", "code"]
 MAX_DEPTH = 32
 """Levels of blocks and lists that a document may have, the outermost included."""
 
+MAX_CHAIN = 50
+"""Places that a value remembers: where it was said, and what that lies over."""
+
 # A span is a start and a length in one integer; an entry holds two of them in one, the key's above the value's.
 LENGTH_BITS = 12
 LENGTH_MAX = (1 << LENGTH_BITS) - 1
@@ -118,11 +121,22 @@ class Place:
 
     def chain(self) -> tuple[Place, ...]:
         """Return this place and all that it shadows, the winner first."""
-        return (self, *self.shadows.chain()) if self.shadows else (self,)
+        chain, place = [self], self.shadows
+        while place is not None:
+            chain.append(place)
+            place = place.shadows
+        return tuple(chain)
 
     def over(self, shadowed: Place) -> Place:
-        """Return this place as the winner over `shadowed`."""
-        return replace(self, shadows=_append(self.shadows, shadowed))
+        """Return this place as the winner over `shadowed`; of a very long chain the nearest places stay."""
+        below: Place | None = shadowed
+        chain, rest = self.chain(), shadowed.chain()
+        if len(chain) + len(rest) > MAX_CHAIN:
+            chain, below = (*chain, *rest)[:MAX_CHAIN], None
+        for place in reversed(chain):
+            below = replace(place, shadows=below)
+        assert below is not None
+        return below
 
     def text(self) -> str:
         """Return the source text at this place, raw, at most up to the end of its line."""
@@ -141,10 +155,6 @@ class Place:
         first = max(start, token - EXCERPT_MARGIN)
         last = token + min(self.length, EXCERPT_MARGIN) + EXCERPT_MARGIN
         return self.source.text[first : min(end, last)], first - start
-
-
-def _append(chain: Place | None, last: Place) -> Place:
-    return last if chain is None else replace(chain, shadows=_append(chain.shadows, last))
 
 
 NOWHERE = Place("code", "<unknown>")

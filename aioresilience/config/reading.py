@@ -39,7 +39,7 @@ __all__ = [
     "suppressions",
 ]
 
-MIN_NODES, BYTES_PER_NODE = 100_000, 40
+MIN_NODES, BYTES_PER_NODE = 100_000, 50
 """How many values a document may have: so many, and one for so many bytes of the allowed size if that is more."""
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from aioresilience.config.diagnostics import Diagnostic, Severity, diagnose, printable
+from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, diagnose, printable
 from aioresilience.config.places import Path, Place
 from aioresilience.config.tree import format_path
 
 MAX_SHOWN = 40
+MAX_ERRORS = 100
+MIN_SECRET = 3
+"""Shorter texts occur everywhere, and hiding them would hide the message."""
+MAX_REMARKS = 10_000
+"""Warnings and notes that are kept; nobody reads more."""
 
 
 class Report:
-    """Collects findings; the same finding at the same place counts once."""
+    """Collects findings; the same finding at the same place counts once. Raises ConfigError at the hundredth error."""
 
-    __slots__ = ("_all", "secrets")
+    __slots__ = ("_all", "_errors", "secrets")
 
     def __init__(self) -> None:
         self._all: dict[tuple[object, ...], Diagnostic] = {}
+        self._errors = 0
         self.secrets: set[str] = set()
         """Strings that no text may show."""
 
@@ -33,7 +40,22 @@ class Report:
         """Add findings made elsewhere."""
         for one in findings:
             path = "" if one.line else one.path
-            self._all.setdefault((one.id, one.file, one.line, one.column, one.message, path), one)
+            identity = (one.id, one.file, one.line, one.column, one.message, path)
+            if identity not in self._all and (one.severity == "error" or len(self._all) < MAX_REMARKS):
+                self._all[identity] = one
+                self._count(one)
+
+    def _count(self, one: Diagnostic) -> None:
+        self._errors += one.severity == "error"
+        if self._errors == MAX_ERRORS:
+            message = f"checking stopped here, at {MAX_ERRORS} errors"
+            stop = replace(one, id="AR199", message=message, hint="mend these and check again")
+            self._all[stop.id,] = stop
+            raise self.error()
+
+    def error(self) -> ConfigError:
+        """Return every finding as one error."""
+        return ConfigError(self._all.values(), secrets=self.secrets)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -44,6 +66,11 @@ class Report:
     def findings(self) -> tuple[Diagnostic, ...]:
         """The findings that do not."""
         return tuple(one for one in self._all.values() if one.severity != "error")
+
+
+def hide(report: Report, *secrets: str) -> None:
+    """Keep texts out of every message."""
+    report.secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET)
 
 
 def shown(value: object) -> str:

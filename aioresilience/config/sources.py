@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from aioresilience.config.places import NOWHERE, Block, Items, Place
 from aioresilience.config.reading import read_tree
 from aioresilience.config.release import fits
 from aioresilience.config.report import Report, either, shown
-from aioresilience.config.suppressions import Suppression, suppressions
+from aioresilience.config.suppressions import MAX_SUPPRESSIONS, Suppression, suppressions
 from aioresilience.config.tree import from_plain
 from aioresilience.config.vocabulary import TOP_LEVEL
 
@@ -94,6 +94,10 @@ class Gathering:
         """Read one source."""
         self.whole &= self._add(source)
 
+    def add_variable(self, tree: Block) -> None:
+        """Read the document that a variable stands for; its includes start at the root."""
+        self._take(tree, Origin("", self._root, self._root), tree.value_place("version"))
+
     def _add(self, source: AnySource) -> bool:
         if isinstance(source, FileSource):
             path = Path(source.path)
@@ -148,10 +152,16 @@ class Gathering:
     def _text(self, text: str | bytes, origin: Origin) -> bool:
         reading = read_tree(text, origin.name, max_bytes=self._max_bytes, breathe=self._breathe)
         self._report.extend(reading.diagnostics)
-        self.suppressions.extend(suppressions(reading.source))
+        self._silence(suppressions(reading.source))
         if reading.root is None:
             return False
         return self._take(reading.root, origin, Place("file", origin.name, 1, 1, 1, source=reading.source))
+
+    def _silence(self, comments: Sequence[Suppression]) -> None:
+        self.suppressions.extend(comments[:MAX_SUPPRESSIONS])
+        if len(comments) > MAX_SUPPRESSIONS:
+            message = f"more than {MAX_SUPPRESSIONS} comments silence lint"
+            self._report.add("AR114", comments[-1].place, message, hint="mend what they silence")
 
     def _take(self, tree: Block, origin: Origin, place: Place) -> bool:
         """Check what concerns this file alone, read its includes, then put it above them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import islice
 from typing import NamedTuple
 
 from aioresilience.config.places import Place, Source
@@ -12,6 +13,7 @@ _COMMENT = re.compile(
     r"(?:^|(?<=[ \t\r\n]))#[ \t]*aioresilience:[ \t]*ignore\b(?:\[(?P<ids>[^\]\r\n]*)\])?(?=(?P<reason>[^\r\n]*))"
 )
 _WORD = "aioresilience:"
+MAX_SUPPRESSIONS = 10_000
 
 
 class Suppression(NamedTuple):
@@ -28,11 +30,14 @@ class Suppression(NamedTuple):
 
 
 def suppressions(source: Source) -> tuple[Suppression, ...]:
-    """Return the suppressions of a text that has been read, in order; what stands inside quotes is none."""
+    """Return the suppressions of a text that has been read, in order, at most one more than the text may have.
+
+    What stands inside quotes is none.
+    """
     if _WORD not in source.text:
         return ()
-    found = _COMMENT.finditer(source.text)
-    return tuple(_suppression(source, one) for one in found if not _is_literal(source, one.start()))
+    found = (one for one in _COMMENT.finditer(source.text) if not _is_literal(source, one.start()))
+    return tuple(_suppression(source, one) for one in islice(found, MAX_SUPPRESSIONS + 1))
 
 
 def _suppression(source: Source, found: re.Match[str]) -> Suppression:

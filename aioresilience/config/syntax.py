@@ -14,6 +14,8 @@ TEMPLATE_HINT = "render the template first, or write ${NAME}"
 _KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
 _ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]", re.ASCII)
 _LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
+_FAR = 200
+"""Characters before a mistake that are looked at."""
 _TOKEN = re.compile(r"\S+")
 _INDENT = re.compile(r"[ ]*\t")
 
@@ -176,9 +178,9 @@ def _colon(source: Source, problem: Problem) -> Diagnostic | None:
 
 
 def _missing_comma(source: Source, problem: Problem) -> Diagnostic | None:
-    text = source.text[problem.began : problem.at]
-    key = _LAST_WORD.search(text)
-    if key is None or "\n" in text:
+    text = source.text[max(problem.began or 0, problem.at - _FAR) : problem.at]
+    key = _LAST_WORD.search(text.rpartition("\n")[2])
+    if key is None or source.text.find("\n", problem.began, problem.at) >= 0:
         return None
     place = source.place(problem.at - len(key[0]), len(key[1]))
     return diagnose("AR105", place, "a comma is missing before this key", hint=f"write ', {key[1]}: …'")

@@ -3,7 +3,7 @@
 Publishing never waits and never raises; a handler that is slow, raises or hangs troubles nobody but itself.
 """
 
-from aioresilience.events.emitter import EventBus, EventEmitter, global_bus
+from aioresilience.events.emitter import EventBus, EventEmitter, audience, global_bus
 from aioresilience.events.facts import (
     BulkheadEvent,
     CircuitBreakerEvent,
@@ -35,5 +35,6 @@ __all__ = [
     "ResilienceEvent",
     "RetryEvent",
     "TimeoutEvent",
+    "audience",
     "global_bus",
 ]

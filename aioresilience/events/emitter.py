@@ -25,6 +25,18 @@ _NOBODY: Handlers = {}
 _registering = RLock()
 
 
+class Audience:
+    """Count the publishers that have handlers: while there are none, one look tells that nobody listens."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+audience = Audience()
+
+
 class _Publisher:
     """Keep handlers and publish events to them.
 
@@ -62,7 +74,7 @@ class _Publisher:
             subscription.add(key)
             known = self.handlers.get(key, ())
             if subscription not in known:
-                self.handlers = self.handlers | {key: (*known, subscription)}
+                self._keep(self.handlers | {key: (*known, subscription)})
 
     def remove_handler(self, event_type: EventType | int | str, handler: Handler) -> bool:
         """Take back a registration, with the events still pending under it; False where there was none."""
@@ -73,15 +85,27 @@ class _Publisher:
                 return False
             subscription.keys.discard(key)
             rest = tuple(other for other in self.handlers[key] if other is not subscription)
-            self.handlers = {k: subs for k, subs in (self.handlers | {key: rest}).items() if subs}
+            self._keep({k: subs for k, subs in (self.handlers | {key: rest}).items() if subs})
             return True
 
     def clear(self) -> None:
         """Take back all registrations."""
         with _registering:
-            handlers, self.handlers = self.handlers, _NOBODY
+            handlers = self.handlers
+            self._keep(_NOBODY)
         for subscription in _all(handlers):
             subscription.keys.clear()
+
+    def _keep(self, handlers: Handlers) -> None:
+        """Replace the handlers, and the count in the audience with them; the caller holds the lock."""
+        more = bool(handlers) - bool(self.handlers)
+        audience.size += more
+        self.handlers = handlers
+
+    def __del__(self) -> None:
+        if self.handlers:
+            with _registering:
+                self._keep(_NOBODY)
 
     @property
     def handler_count(self) -> int:

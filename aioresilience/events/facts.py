@@ -92,7 +92,7 @@ class CircuitBreakerEvent(ResilienceEvent):
 
 @dataclass(frozen=True, slots=True)
 class RetryEvent(ResilienceEvent):
-    """An attempt failed, or retrying came to an end; `delay` is in seconds."""
+    """Another attempt will be made after `delay` seconds, or retrying came to an end with this attempt."""
 
     attempt: int = 0
     max_attempts: int = 0

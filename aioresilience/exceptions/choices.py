@@ -26,8 +26,8 @@ class ExceptionContext:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """Return all fields, fit for JSON; the reason is a lower-case name."""
-        return plain_fields(self, [item.name for item in fields(self)])
+        """Return all fields, fit for JSON; the reason is its name."""
+        return plain_fields(self, [item.name for item in fields(self)]) | {"reason": self.reason.name}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from aioresilience.exceptions.choices import (
     Transformer,
 )
 from aioresilience.exceptions.errors import OWN_ERRORS, ResilienceError
+from aioresilience.exceptions.reasons import ExceptionAction
 from aioresilience.logging import log_error
 
 
@@ -70,6 +71,18 @@ class ExceptionHandler:
             return True
 
     async def handle_exception(
+        self,
+        reason: IntEnum,
+        original_exc: BaseException | None = None,
+        message: str | None = None,
+        **metadata: object,
+    ) -> tuple[ExceptionAction, BaseException]:
+        """Tell `on_exception`; return what is to be raised, and whether it stands in for the original."""
+        made = await self.replacement(reason, original_exc, message, **metadata)
+        original = made is original_exc or not self.replaces
+        return ExceptionAction.RAISE_ORIGINAL if original else ExceptionAction.RAISE_TRANSFORMED, made
+
+    async def replacement(
         self,
         reason: IntEnum,
         original_exc: BaseException | None = None,

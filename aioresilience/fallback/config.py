@@ -86,7 +86,7 @@ class FallbackConfig(PatternConfig):
         default=None, description="Exceptions to stand in for; unset: every Exception, rejections included."
     )
     reraise_on_fallback_failure: bool = Field(
-        default=True, description="Raise FallbackFailedError when the fallback fails too; false: the first error."
+        default=True, description="Raise FallbackFailedError when the fallback fails too; false: return None."
     )
 
     _plain_values = field_validator("fallback", "value", mode="before")(_own_value)

@@ -22,20 +22,24 @@ def _chained(fallbacks: Sequence[object], kinds: Kinds | None) -> FallbackConfig
 
 
 class ChainedFallback(FallbackHandler):
-    """Tries functions (or values) in turn until one succeeds; each function gets the call's arguments."""
+    """Tries functions (or values) in turn until one succeeds; each function gets the call's arguments.
+
+    They are given one by one, or as one list.
+    """
 
     def __init__(
         self,
-        fallbacks: Sequence[object] = (),
+        fallbacks: object = (),
+        *more: object,
         fallback_on_exceptions: Kinds | None = (Exception,),
-        *,
         name: str | None = None,
         config: FallbackConfig | None = None,
         exceptions: ExceptionConfig | None = None,
         clock: Clock | None = None,
     ) -> None:
         if config is None:
-            config = _chained(fallbacks, fallback_on_exceptions)
+            given = tuple(fallbacks) if isinstance(fallbacks, (list, tuple)) else (fallbacks,)
+            config = _chained((*given, *more), fallback_on_exceptions)
         super().__init__(config, exceptions, name=name, clock=clock)
 
 

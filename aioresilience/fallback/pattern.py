@@ -39,12 +39,14 @@ class FallbackMetrics:
 
 
 class _Nothing(Enum):
-    """What stands for "no answer", since None is one."""
+    """What stands for "no answer", since None is one, and for a failure that is kept quiet."""
 
     NOTHING = 0
+    QUIET = 1
 
 
 NOTHING: Final = _Nothing.NOTHING
+QUIET: Final = _Nothing.QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,6 @@ class Plan:
     matcher: Matcher | None
     judge: Judge
     reraise: bool
-    reason: FallbackReason
     enforced: Callable[[Caller], bool]
 
 
@@ -82,10 +83,6 @@ class FallbackHandler(Replace[FallbackConfig]):
     ) -> None:
         super().__init__(name, config or FallbackConfig(), exceptions=exceptions, clock=clock)
         self._tried = self._answered = 0
-
-    def begin(self, plan: Plan) -> None:
-        """Count a call."""
-        self.counts.started += 1
 
     async def recover(self, plan: Plan, call: Call, error: BaseException, inner: Handler) -> object:
         """Answer for what failed; what is no Exception passes."""
@@ -119,7 +116,6 @@ class FallbackHandler(Replace[FallbackConfig]):
             None if kinds is None else Matcher(kinds),
             Judge(context.classify, attempt_timeout=context.attempt_timeout),
             config.reraise_on_fallback_failure,
-            FallbackReason.FALLBACK_ERROR if config.chain is None else FallbackReason.ALL_FALLBACKS_FAILED,
             enforcer(self.mode_in(context)),
         )
 
@@ -133,7 +129,7 @@ class FallbackHandler(Replace[FallbackConfig]):
             self._tried += 1
             self._told(EventType.PRIMARY_FAILED, primary)
             answer = await self._try(plan, call, primary)
-            outcome = FAILURE if answer is NOTHING else SUCCESS
+            outcome = FAILURE if answer is QUIET else SUCCESS
         except Exception:
             outcome = FAILURE
             raise
@@ -141,8 +137,9 @@ class FallbackHandler(Replace[FallbackConfig]):
             self.counts.settle(outcome)
             if outcome is SUCCESS:
                 self._answered += 1
-        if answer is not NOTHING:
-            self._told(EventType.FALLBACK_EXECUTED, primary, answer)
+        if answer is QUIET:
+            return None
+        self._told(EventType.FALLBACK_EXECUTED, primary, answer)
         return answer
 
     def _acts(self, call: Call, enforced: bool) -> bool:
@@ -177,18 +174,17 @@ class FallbackHandler(Replace[FallbackConfig]):
             del last, primary  # this frame is in their tracebacks, and must not keep them alive
 
     async def _fail(self, plan: Plan, call: Call, primary: Exception, last: Exception) -> object:
-        """Raise what tells of both errors, or show the fallback's as the context of the call's own."""
-        about = {"primary_error": describe(primary), "fallback_error": describe(last)}
+        """Raise what tells of both errors, unless the fallback's failure is to be kept quiet."""
+        about = {"primary_error": describe(primary), "original_error": str(primary), "fallback_error": describe(last)}
         message = f"fallback {self.name!r} failed ({about['fallback_error']}) after {about['primary_error']}"
         try:
-            await self._replace(plan.reason, primary, message, about)
+            await self._replace(FallbackReason.ALL_FALLBACKS_FAILED, primary, message, about)
             if plan.reraise:
                 if last is not primary and last.__context__ is None:
                     last.__context__ = primary  # what a thread raised knows nothing of it
                 earlier = primary.trace if isinstance(primary, ResilienceError) else tuple(call.trace or ())
-                raise self._failure(plan.reason, message, about, earlier) from last
-            _show(last, primary)
-            return NOTHING
+                raise self._failure(FallbackReason.ALL_FALLBACKS_FAILED, message, about, earlier) from last
+            return QUIET
         finally:
             del primary, last
 
@@ -206,7 +202,7 @@ class FallbackHandler(Replace[FallbackConfig]):
         handler = self.handler
         if handler is None or not handler.should_handle_exception(primary):
             return
-        made = await handler.handle_exception(reason, primary, message, **about)
+        made = await handler.replacement(reason, primary, message, **about)
         try:
             if made is not primary:
                 raise made from primary
@@ -243,12 +239,3 @@ class FallbackHandler(Replace[FallbackConfig]):
     def status(self) -> dict[str, object]:
         """Return how often a fallback was tried, and how often it answered."""
         return super().status() | {"tried": self._tried, "answered": self._answered}
-
-
-def _show(last: BaseException, primary: Exception) -> None:
-    """Make the fallback's error the context of the call's own, whose handler it was raised in."""
-    node = last
-    while node.__context__ is not None and node.__context__ is not primary:
-        node = node.__context__
-    if node is not primary:
-        node.__context__, primary.__context__ = None, last

@@ -10,7 +10,7 @@ from aioresilience.calls import Call
 from aioresilience.clock import Clock
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
 from aioresilience.fallback.config import FallbackConfig, Substitute
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 
 Source = Callable[[Call], Awaitable[object]]
 
@@ -39,8 +39,7 @@ def bounded(func: Callable[..., Awaitable[object]], timeout: float, name: str, c
     line = Timeline(clock=clock)
 
     async def ask(call: Call) -> object:
-        scope = Scope(clock.monotonic() + timeout, timeout, line)
-        scope.enter()
+        scope = line.open(timeout)
         try:
             result = await func(*call.args, **call.kwargs)
         except BaseException as error:

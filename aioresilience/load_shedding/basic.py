@@ -15,7 +15,7 @@ from aioresilience.failures import SUCCESS, Outcome
 from aioresilience.guard import Guard
 from aioresilience.load_shedding.config import LoadSheddingConfig
 from aioresilience.load_shedding.levels import UTILIZATION, LoadLevel, LoadMetrics, rate
-from aioresilience.load_shedding.machine import GIL, LoadMachine
+from aioresilience.load_shedding.machine import LoadMachine
 from aioresilience.load_shedding.sampling import SAMPLER, SystemSampler
 from aioresilience.load_shedding.signals import LagProbe, Pressure, highest_level, worst
 from aioresilience.load_shedding.watch import Watch, queue_pressure
@@ -42,6 +42,7 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
     reasons = LoadSheddingReason
     error_type = LoadSheddingError
     holds = True
+    machine: Final[LoadMachine]
     kind: ClassVar[str] = "basic"
     sampler: ClassVar[SystemSampler] = SAMPLER
 
@@ -56,8 +57,6 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
         config = config or LoadSheddingConfig()
         super().__init__(name, config, exceptions=exceptions, clock=clock)
         self.machine = LoadMachine(config.max_requests, config.max_queue_depth)
-        self._take = self.machine.take if GIL else self.machine.take_locked
-        self._give = self.machine.give if GIL else self.machine.give_locked
         self._watch = Watch(config, self.clock, self.sampler)
         self._held: deque[object | None] = deque()
         self._telling = threading.RLock()
@@ -72,7 +71,7 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
         """Count the call in, unless the load is too high for its priority."""
         if self._watch.on or caller.priority != "normal" or self.machine.queue_depth:
             return self._admit_weighed(caller)
-        return PLACE if self._take() else None
+        return PLACE if self.machine.take() else None
 
     def _admit_weighed(self, caller: Caller) -> object | None:
         watch = self._watch
@@ -84,7 +83,7 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
         if pressures:
             load = max(pressure.load for pressure in pressures)
             critical = load >= 1.0 and self._level(pressures) is LoadLevel.CRITICAL
-        if self.machine.sheds(caller.priority, load, critical) or not self._take():
+        if self.machine.sheds(caller.priority, load, critical) or not self.machine.take():
             return None
         if probe is None:
             return PLACE
@@ -93,11 +92,15 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Count the call out."""
-        self._give()
-        if isinstance(ticket, LagProbe):
-            ticket.leave()
-            if outcome is not SUCCESS:
-                ticket.rest()
+        self.machine.give()
+        if ticket is not PLACE:
+            self._leave(ticket, outcome)
+
+    def _leave(self, ticket: object, outcome: Outcome) -> None:
+        assert isinstance(ticket, LagProbe)
+        ticket.leave()
+        if outcome is not SUCCESS:
+            ticket.rest()
 
     def refusal(self, caller: Caller) -> LoadSheddingError:
         """Say what the process is too busy with."""
@@ -211,16 +214,16 @@ class BasicLoadShedder(Guard[LoadSheddingConfig]):
         return sum(self.counts.rejected.values())
 
     def get_stats(self) -> dict[str, object]:
-        """Return the numbers under the names of 0.2; `utilization` is a share of `max_requests`."""
+        """Return the numbers under the names of 0.2; `utilization` is a percentage, `load_level` a number."""
         machine = self.machine
         return {
             "active_requests": machine.active,
             "queue_depth": machine.queue_depth,
             "total_shed": self.total_shed,
-            "load_level": self.load_level.name.lower(),
+            "load_level": self.load_level.value,
             "max_requests": machine.max_requests,
             "max_queue_depth": machine.max_queue_depth,
-            "utilization": machine.utilization,
+            "utilization": 100.0 * machine.utilization,
             "type": self.kind,
         }
 

@@ -8,6 +8,7 @@ import threading
 from typing import Final
 
 from aioresilience.modes import draw
+from aioresilience.straight import straight
 
 GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -17,10 +18,7 @@ NORMAL_RAMP: Final = (0.9, 1.0)
 
 
 class LoadMachine:
-    """Counts the calls in flight, and sheds by priority as the load nears its limits.
-
-    `take` and `give` are straight-line: CPython 3.11 never switches threads inside them.
-    """
+    """Counts the calls in flight, and sheds by priority as the load nears its limits."""
 
     __slots__ = ("_low_turns", "_normal_turns", "active", "lock", "max_queue_depth", "max_requests", "queue_depth")
 
@@ -33,29 +31,39 @@ class LoadMachine:
         self._low_turns = itertools.count(1)
         self._normal_turns = itertools.count(1)
 
+    @straight
     def take(self) -> bool:
         """Count a call in, unless `max_requests` are in flight."""
+        return self.try_take() if GIL else self._take()
+
+    @straight
+    def give(self) -> None:
+        """Count a call out."""
+        return self.try_give() if GIL else self._give()
+
+    @straight
+    def try_take(self) -> bool:
+        """Count a call in where no thread runs at the same time."""
         active = self.active
         if active >= self.max_requests:
             return False
         self.active = active + 1
         return True
 
-    def give(self) -> None:
-        """Count a call out."""
+    @straight
+    def try_give(self) -> None:
+        """Count a call out where no thread runs at the same time."""
         active = self.active
         if active > 0:
             self.active = active - 1
 
-    def take_locked(self) -> bool:
-        """Count a call in where threads run at the same time."""
+    def _take(self) -> bool:
         with self.lock:
-            return self.take()
+            return self.try_take()
 
-    def give_locked(self) -> None:
-        """Count a call out where threads run at the same time."""
+    def _give(self) -> None:
         with self.lock:
-            self.give()
+            self.try_give()
 
     @property
     def full(self) -> bool:

@@ -27,6 +27,7 @@ class _GuardStep:
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
+<<<<<<< HEAD
         classify = self.judge.classify
         self.outcomes = {status: classify.of_status(status) for status in classify.statuses}
         self.admit = pattern.admit
@@ -34,6 +35,12 @@ class _GuardStep:
         self.counts = pattern.counts
         self.emitter = pattern.events
         self.wait = pattern.entry(pattern.mode_in(context))
+=======
+        mode = pattern.mode_in(context)
+        self.admit = pattern.admitting(mode)
+        self.wait = pattern.entry(mode)
+        self.note = pattern.admitted
+>>>>>>> main
 
 
 class _BoundStep:

@@ -16,7 +16,7 @@ from zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field
 
 from aioresilience.bound import Exit
-from aioresilience.calls import Caller, Lasting
+from aioresilience.calls import Caller
 from aioresilience.clock import Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.fields import Count
@@ -236,8 +236,8 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
-        self._block = self._answers = None
-        self.wrap = None
+        self._block = self._answers = self._wrap = None
+        self.replaced = False
         self.run = self._run
 
     def restore(self) -> None:
@@ -286,13 +286,11 @@ class Divided(Snapshot):
         caller: Caller,
     ) -> object:  # fmt: skip
         """Call under the caller's partition, which is in use until the result is closed."""
-        snapshot, leave = self.entered(caller)
-        kept = False
+        (snapshot, leave), kept = self.entered(caller), False
         try:
             result = await snapshot.run_lasting(func, args, kwargs, caller)
-            if leave is not None and isinstance(result, Lasting):
-                kept = True
-                result.when_closed(lambda: leave(None))
+            if leave is not None and caller.exchange is not None:
+                kept = caller.exchange.when_closed(result, lambda: leave(None))
             return result
         finally:
             if leave is not None and not kept:

@@ -12,7 +12,7 @@ from aioresilience import callables
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
 from aioresilience.bulkhead import Bulkhead
-from aioresilience.calls import ANYONE, Caller, Resend
+from aioresilience.calls import ANYONE, Caller, Exchange
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
@@ -104,7 +104,11 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
+<<<<<<< HEAD
         self._served: Entrance | None = None
+=======
+        self.snapshot = Snapshot((), Context(), self.clock)
+>>>>>>> main
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:
@@ -150,8 +154,10 @@ class Policy:
 
     def refresh(self) -> None:
         """Let the next call see what is in effect: the policy's patterns, or none while policies are bypassed."""
-        settled = self._settled
+        settled, before = self._settled, self.snapshot
+        settled.replaced = False
         self.snapshot = settled if not _bypasses else Snapshot((), settled.context, self.clock, settled.generation)
+        before.replaced = before is not self.snapshot
 
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
@@ -183,14 +189,14 @@ class Policy:
         priority: str = "normal",
         arrived: float | None = None,
         host: str | None = None,
-        resend: Resend | None = None,
+        exchange: Exchange | None = None,
     ) -> BoundPolicy:
         """Return a light view for one caller: the key of keyed limits, a priority, when the request arrived.
 
-        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `resend` what a client knows
+        `arrived` is in seconds of the monotonic clock. `host` is whom the call goes to, `exchange` what a client knows
         of its request.
         """
-        return BoundPolicy(self, Caller(key, priority, arrived, host, resend))
+        return BoundPolicy(self, Caller(key, priority, arrived, host, exchange))
 
     def admit(self) -> Admission:
         """Enter the policy's guards and bounds around a block; see `BoundPolicy.admit`."""
@@ -235,8 +241,9 @@ class Policy:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
         settled = self._settled
-        if settled.wrap is not None:
-            made = settled.wrap(func, self, settled, ANYONE)
+        wrap = settled.wrap
+        if wrap is not None:
+            made = wrap(func, self, settled, ANYONE)
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)
@@ -279,7 +286,7 @@ class BoundPolicy:
     async def open(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function for this caller; what the call holds lasts until its result is closed.
 
-        The result says when that is by `when_closed(callback)`; one that cannot is taken to be closed.
+        The caller's `exchange` says when that is; without one it is at the end of the call.
         """
         return await self.policy.snapshot.run_lasting(func, args, kwargs, self.caller)  # type: ignore[return-value]
 

@@ -37,20 +37,44 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
-    __slots__ = ("_answers", "_block", "_lasting", "clock", "context", "generation", "patterns", "run", "wrap")
+    __slots__ = (
+        "_answers", "_block", "_lasting", "_wrap", "clock", "context", "generation", "patterns", "replaced", "run",
+    )  # fmt: skip
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
         self.patterns = tuple(patterns)
         self.context = context
         self.generation = generation
         self.clock = clock
+        self.replaced = False
+        """Another snapshot is in effect: calls go by way of the policy."""
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
-        self.run: Run
-        self.wrap: Wrap | None
-        """Makes a wrapper of one frame for one function, where there is a fused form."""
-        self.run, self.wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+        self._wrap: Wrap | None = None
+        self.run: Run = self._first_run
+        """Calls a function under the patterns; the callable is made when it is first needed."""
+
+    @property
+    def wrap(self) -> Wrap | None:
+        """What makes a wrapper of one frame for one function, None where there is no fused form."""
+        self._make()
+        return self._wrap
+
+    def _make(self) -> None:
+        if self.run == self._first_run:
+            patterns, context, clock = self.patterns, self.context, self.clock
+            self.run, self._wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+
+    def _first_run(
+        self,
+        func: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        caller: Caller,
+    ) -> Awaitable[object]:
+        self._make()
+        return self.run(func, args, kwargs, caller)
 
     def entered(self, caller: Caller) -> tuple[Snapshot, Exit | None]:
         """Return what this caller's call runs under, and what must hear of its end."""

@@ -275,10 +275,15 @@ class Buckets(ABC, Generic[E]):
                 self.floor = self.charged(share, now)
 
     def join(self, old: AnyBuckets, now: float) -> None:
-        """Charge the one shared bucket with what all keys of the old table have spent together."""
+        """Charge the one shared bucket with what all keys of the old table have spent together.
+
+        What they all started with, because one bucket was split, was spent only once.
+        """
         with self.census.lock:
             now = self._begin(old, now)
-            share = min(1.0, sum(old.share(entry, now) for _, entry in old.live(now)))
+            common = 0.0 if old.floor is None else old.share(old.floor, now)
+            shares = [old.share(entry, now) for _, entry in old.live(now)]
+            share = min(1.0, common + sum(max(0.0, own - common) for own in shares))
             if share > 0:
                 self.young[SHARED] = self.charged(share, now)
 

@@ -8,6 +8,7 @@ The float is the theoretical arrival time, here in permits rather than in second
 from __future__ import annotations
 
 from aioresilience.rate_limiting.buckets import Buckets, Census
+from aioresilience.straight import straight
 from aioresilience.units import Rate
 
 
@@ -30,11 +31,9 @@ class Gcra(Buckets[float]):
         super().__init__(rate, burst, census)
         self.tolerance = burst + slack(self.per_second)
 
+    @straight
     def take(self, key: str, now: float) -> float | None:
-        """Take a permit; return the charge, None (and nothing changed) when there is none.
-
-        Straight-line where the key is known: CPython 3.11 never switches threads inside it, so that it needs no lock.
-        """
+        """Take a permit; return the charge, None (and nothing changed) when there is none."""
         young = self.young
         if now >= self.fast_until or key not in young:
             return self._take(key, now)

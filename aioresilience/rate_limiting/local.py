@@ -16,7 +16,6 @@ from aioresilience.rate_limiting.buckets import OVERFLOW, Census
 from aioresilience.rate_limiting.config import RateLimitConfig, rate_text, read_rate
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.limit import Limit, Ticket
-from aioresilience.scope import current_deadline
 from aioresilience.units import Rate
 
 MAX_RATES: Final = 100
@@ -69,16 +68,12 @@ class LocalRateLimiter:
         return True
 
     async def acquire(self, key: str, rate: str) -> None:
-        """Wait for a permit of `key`, first in, first out, charged when granted.
+        """Take a permit of `key` at a rate such as "100/minute"; raise RateLimitExceededError when there is none.
 
-        Raises ValueError for a rate that cannot be read, RateLimitExceededError at once when the deadline around
-        comes before the permit.
+        Raises ValueError for a rate that cannot be read.
         """
         limit = self._limit(rate)
-        bucket = self._bucket(limit, _text(key))
-        ticket = limit.take(bucket)
-        if ticket is None and limit.in_time(bucket):
-            ticket = await limit.wait(bucket, current_deadline())
+        ticket = self._take(limit, _text(key))
         if ticket is None:
             raise await self._refused(limit, key, rate)
         self._allowed(ticket, key, rate)
@@ -155,14 +150,15 @@ class LocalRateLimiter:
         error = RateLimitExceededError(
             f"rate limiter {self.name!r}: {rate} exceeded",
             self.name, "rate_limiter", RateLimitReason.RATE_LIMIT_EXCEEDED,
-            retry_after=limit.delay(bucket), key=key, limit=rate,
+            retry_after=limit.delay(bucket), key=key, rate=rate,
         )  # fmt: skip
         self._publish(EventType.REQUEST_REJECTED, key, rate, 0, limit.table.burst)
-        if self._handler is None or not self._handler.should_handle_exception(error):
+        handler = self._handler
+        if handler is None:
             return error
-        return await self._handler.handle_exception(
-            RateLimitReason.RATE_LIMIT_EXCEEDED, error, str(error), key=key, rate=rate
-        )
+        context = handler.context(RateLimitReason.RATE_LIMIT_EXCEEDED, key=key, rate=rate)
+        await handler.notify(context)
+        return handler.build(context, message=str(error), default=error)
 
     def _publish(self, kind: EventType, key: str | None, rate: str | None, left: int, burst: int) -> None:
         if self.events.has_listeners():

@@ -10,6 +10,8 @@ from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy import Policy, Snapshot, attempt_timeout
+from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
+from aioresilience.registry.backends import Backends
 
 Shared = dict[tuple[str, str], AnyPattern]
 
@@ -48,6 +50,7 @@ class Builder:
         self._clock = clock
         self._sharing = threading.Lock()
         self.shared: Shared = {}
+        self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
         """Build a policy of that name from nothing."""
@@ -63,30 +66,52 @@ class Builder:
         for key, config in new.patterns:
             bare = without_mode(config)
             same = old is not None and old.shared.get(key) == new.shared.get(key)
-            pattern = kept.get(key) if same else None
+            before = kept.get(key) if same else None
+            pattern = before if before is not None and goes_on(before, bare) else None
             if pattern is None:
                 pattern = self._make(policy.name, key, bare, new.shared)
+                inherit(pattern, before)
             retuned.append((pattern, bare))
             patterns.append(pattern)
-        before = tuple((pattern, pattern.config) for pattern in patterns)
-        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), before, policy.settled)
+        configs = tuple((pattern, pattern.config) for pattern in patterns)
+        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), configs, policy.settled)
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:
-            return self._kinds[key](name=policy, config=config, clock=self._clock)
+            return self._new(key, policy, config)
         with self._sharing:
             return self._one_for_all(key, shared[key], config)
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
-        pattern = self.shared.get((key, name))
-        if pattern is None:
-            pattern = self.shared[key, name] = self._kinds[key](name=name, config=config, clock=self._clock)
-            pattern.policy = f"shared:{name}"
+        before = self.shared.get((key, name))
+        if before is not None and goes_on(before, config):
+            return before
+        pattern = self.shared[key, name] = self._new(key, name, config, f"shared:{name}")
+        pattern.policy = f"shared:{name}"
+        inherit(pattern, before)
         return pattern
+
+    def _new(self, key: str, name: str, config: PatternConfig, known_as: str | None = None) -> AnyPattern:
+        kind = self._kinds[key]
+        if kind is RateLimit and isinstance(config, RateLimiterConfig) and config.backend is not None:
+            backend = self.backends.get(config.backend)
+            return FleetRateLimit(name, config, backend=backend, clock=self._clock, known_as=known_as)
+        return kind(name=name, config=config, clock=self._clock)
 
     def renew_lock(self) -> None:
         """Take a lock that nobody holds, in a forked child."""
         self._sharing = threading.Lock()
+
+
+def goes_on(pattern: AnyPattern, config: PatternConfig) -> bool:
+    """Tell whether an instance can be retuned; one that counts elsewhere from now on is a new one."""
+    return not isinstance(pattern, RateLimit) or not isinstance(config, RateLimiterConfig) or pattern.takes(config)
+
+
+def inherit(pattern: AnyPattern, before: AnyPattern | None) -> None:
+    """Charge a new limiter with what the one in its place had spent in this process."""
+    if isinstance(pattern, RateLimit) and isinstance(before, RateLimit):
+        pattern.succeed(before)
 
 
 def without_mode(config: PatternConfig) -> PatternConfig:

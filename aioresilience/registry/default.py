@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aioresilience.clock import Clock
+from aioresilience.config.process import process_settings
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import BUILTIN
-from aioresilience.registry.loading import PREFIX
 from aioresilience.registry.names import declared_names
 from aioresilience.registry.registry import Registry
 
@@ -46,7 +46,7 @@ def configure(
     for name in sorted(declared_names(registry, default=True)):
         registry.get(name)
     _install(registry)
-    if watch if watch is not None else environ.get(PREFIX + "WATCH", "").lower() in ("1", "true"):
+    if watch if watch is not None else process_settings(environ).watch:
         registry.start_watching()
     return registry
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from aioresilience.clock import Clock
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec, TextSource, diagnose, load
-from aioresilience.config.encoding import MAX_BYTES
 from aioresilience.config.load import paced
+from aioresilience.config.process import PREFIX, process_settings
 from aioresilience.pattern import AnyPattern
-from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry.fingerprint import Fingerprint, fingerprint
 from aioresilience.registry.sources import file_sources, read_settled
 
-PREFIX = "AIORESILIENCE_"
 TRIES: Final = 5
 """How often a set of files is read that changes meanwhile."""
 REST: Final = 50e-6
@@ -81,42 +77,33 @@ class Loader:
             _refuse_moving(looked)
             raise
         _refuse_moving(looked)
-        _refuse_backends(document)
         return document
 
     def _load(
         self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec], looked: Callable[[str], None]
     ) -> Document:
-        root = self.environ.get(PREFIX + "ROOT")
+        process = process_settings(self.environ)
         return load(
             sources,
             patterns=self.patterns,
             environ=self.environ,
-            environment=self.environment or self.environ.get(PREFIX + "ENVIRONMENT"),
+            environment=self.environment or process.environment,
             callables=self.callables,
             now=self.clock.wall(),
-            root=Path(root) if root else None,
+            root=process.root,
             read=read_settled,
             patches=self.patches,
             breathe=breathe,
-            strict=self.environ.get(PREFIX + "STRICT", "").lower() in ("1", "true"),
-            max_bytes=self._max_bytes(),
+            strict=process.strict,
+            max_bytes=process.max_bytes,
             known=known,
             looked=looked,
         )
 
-    def _max_bytes(self) -> int:
-        given = self.environ.get(PREFIX + "MAX_BYTES")
-        if given is None:
-            return MAX_BYTES
-        if not given.isdecimal() or int(given) < 1:
-            raise ConfigError([diagnose("AR323", None, f"{PREFIX}MAX_BYTES={given!r} is not a number of bytes")])
-        return int(given)
-
     def fallback(self) -> Sequence[AnySource] | None:
         """Return the sources named by AIORESILIENCE_FALLBACK_CONFIG, None where it is unset."""
-        path = self.environ.get(PREFIX + "FALLBACK_CONFIG")
-        return None if not path else [FileSource(Path(path))]
+        path = process_settings(self.environ).fallback_config
+        return None if path is None else [FileSource(path)]
 
 
 def _note(looked: dict[str, Fingerprint], path: str) -> None:
@@ -126,18 +113,6 @@ def _note(looked: dict[str, Fingerprint], path: str) -> None:
 def _refuse_moving(looked: Mapping[str, Fingerprint]) -> None:
     if any(fingerprint([path]) != before for path, before in looked.items()):
         raise _Moving
-
-
-def _refuse_backends(document: Document) -> None:
-    """Refuse limits that ask for a server: counting them in each process alone would be another limit."""
-    found = [
-        diagnose("AR322", spec.place(("rate_limiter", "backend")), "limits on a backend are not available yet")
-        for spec in document.policies.values()
-        for _, config in spec.patterns
-        if isinstance(config, RateLimiterConfig) and config.backend is not None
-    ]
-    if found:
-        raise ConfigError(found)
 
 
 def breathe() -> None:
@@ -152,6 +127,6 @@ def pace() -> Callable[[], None]:
 
 def env_sources(environ: Mapping[str, str]) -> tuple[AnySource, ...]:
     """Return the sources that variables name; none at all means that variables define the policies."""
-    inline = environ.get(PREFIX + "CONFIG_INLINE")
-    paths = [path for path in environ.get(PREFIX + "CONFIG", "").split(os.pathsep) if path]
-    return (*file_sources(paths), *([TextSource(inline, PREFIX + "CONFIG_INLINE")] if inline else []))
+    process = process_settings(environ)
+    inline = process.config_inline
+    return (*file_sources(process.config), *([TextSource(inline, PREFIX + "CONFIG_INLINE")] if inline else []))

@@ -76,6 +76,7 @@ class Registry:
         if error is not None:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
+        self.builder.backends.follow(document.backends)
         reporting.findings(self, document)
         self.overrides.follow(document)
 
@@ -307,6 +308,18 @@ class Registry:
     def ignore_signals(self) -> None:
         """Put back what handled the signals before."""
         self._signals.stop()
+
+    def close(self) -> None:
+        """Stop watching, give leased permits back and close the connections of the backends; blocks for a moment.
+
+        The policies go on as they are; a check on a backend opens it again.
+        """
+        self.stop_watching()
+        self.builder.backends.close()
+
+    async def aclose(self) -> None:
+        """Close in a worker thread, for coroutines."""
+        await asyncio.to_thread(self.close)
 
     def watching(self) -> Watching:
         """Watch inside an `async with` block."""

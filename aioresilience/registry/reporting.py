@@ -131,6 +131,7 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "reloads": dict(ledger.reloads),
         "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
         "watcher": watcher.status(),
+        "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
         "policies_retired": sorted(used.keys() - document.policies.keys()),

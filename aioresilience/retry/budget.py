@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from typing import Final
 
+from aioresilience.straight import straight
+
 _GIL: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 SLICES: Final = 10
@@ -20,8 +22,8 @@ class Budget:
 
     retries in the window ≤ ratio × first attempts in the window + min_per_second × window.
 
-    A first attempt counts when it starts, a retry when it is decided. `deposit` is straight-line on its fast path:
-    CPython 3.11 never switches threads inside it; all else, and everything where there is no GIL, takes the lock.
+    A first attempt counts when it starts, a retry when it is decided. All but `deposit`, and everything where there is
+    no GIL, takes the lock.
     """
 
     __slots__ = ("_edge", "_floor", "_lock", "_marks", "_ratio", "_step", "firsts", "retries")
@@ -41,15 +43,17 @@ class Budget:
             self._step = window / SLICES
             self._edge = now + self._step
 
+    @straight
     def deposit(self, now: float) -> None:
         """Count a first attempt."""
-        if now >= self._edge:
-            with self._lock:
-                self._roll(now)
-        if _GIL:
-            self.firsts += 1
-            return
+        if not _GIL or now >= self._edge:
+            return self._deposit(now)
+        self.firsts += 1
+        return None
+
+    def _deposit(self, now: float) -> None:
         with self._lock:
+            self._roll(now)
             self.firsts += 1
 
     def take(self, now: float) -> bool:

@@ -94,8 +94,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         return Plan(self.config, self._verdict(context), self.machine, enforcer(self.mode_in(context)))
 
     def begin(self, plan: Plan) -> None:
-        """Count a call, which earns its share of the budget."""
-        self.counts.started += 1
+        """Let a call earn its share of the budget."""
         if plan.budget is not None:
             plan.budget.deposit(self.clock.monotonic())
 
@@ -118,7 +117,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         """Call again while the result asks for it."""
         verdict = plan.verdict
         try:
-            wanted = not await verdict.unwanted(result, call.caller.resend)
+            wanted = not await verdict.unwanted(result, call.caller.exchange)
         except BaseException as error:
             self.counts.settle(verdict.judge.of_error(error, call.started))
             raise
@@ -186,7 +185,7 @@ class RetryPolicy(Repeat[RetryConfig]):
         handler = self.handler
         if handler is None or not handler.should_handle_exception(error):
             return
-        made = await handler.handle_exception(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
+        made = await handler.replacement(RetryReason.EXHAUSTED, error, text_of(error), **metadata)
         try:
             if made is not error:
                 raise made from error

@@ -127,10 +127,10 @@ class Run:
 
     def _next(self, *, charge: bool) -> float | Stop | None:
         """Return the delay, why to stop, or None for what is not worth a retry."""
-        latest, verdict, resend = self._latest, self._plan.verdict, self._call.caller.resend
-        if resend is not None and not resend.possible():
+        latest, verdict, exchange = self._latest, self._plan.verdict, self._call.caller.exchange
+        if exchange is not None and not exchange.can_send():
             return None
-        if latest is not None and not verdict.retries(latest, self._call.started, resend):
+        if latest is not None and not verdict.retries(latest, self._call.started, exchange):
             return Stop.REJECTED if self._rejection is not None else None
         clock = self._retry.clock
         asked = retry_after_of(self.result if latest is None else latest, clock.wall)
@@ -163,7 +163,7 @@ class Run:
         until = retry.clock.monotonic() + delay
         retry.tally.note_retry(delay)
         self._trace_retry(latest, delay)
-        retry.told(EventType.RETRY_ATTEMPT, self._attempt, self._attempts, latest, delay)
+        retry.told(EventType.RETRY_ATTEMPT, self._attempt + 1, self._attempts, latest, delay)
         await retry.notify(
             self._plan.config.on_retry, RetryProgress.RETRYING, latest,
             attempt=self._attempt, max_attempts=self._attempts, delay=delay,
@@ -184,7 +184,7 @@ class Run:
         verdict = self._plan.verdict
         try:
             result = await inner(self._call)
-            if verdict.reads_results and await verdict.unwanted(result, self._call.caller.resend):
+            if verdict.reads_results and await verdict.unwanted(result, self._call.caller.exchange):
                 self.disappointed(result)
                 return
         except Exception as error:
@@ -219,7 +219,8 @@ class Run:
             retry.told(EventType.BUDGET_EXHAUSTED, self._attempt, self._attempts, error)
         trace = tuple(self._call.trace or ())
         retry.told(EventType.RETRY_EXHAUSTED, self._attempt, self._attempts, error, stopped_by=stopped_by, trace=trace)
-        about = {"attempts": self._attempt, "max_attempts": self._attempts, "stopped_by": stopped_by}
+        made = self._attempt
+        about = {"attempt": made, "attempts": made, "max_attempts": self._attempts, "stopped_by": stopped_by}
         try:
             await retry.notify(self._plan.config.on_exhausted, RetryReason.EXHAUSTED, error, **about)
             if error is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Final
 
-from aioresilience.calls import Resend
+from aioresilience.calls import Exchange
 from aioresilience.exceptions import OperationTimeoutError, RejectionError, TimeoutReason
 from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome, is_misfit
 from aioresilience.logging import log_error
@@ -25,7 +25,11 @@ NEVER_STARTED_NAMES: Final = frozenset(
         ("httpx", "ConnectError"),
         ("httpx", "ConnectTimeout"),
         ("httpx", "PoolTimeout"),
+        ("httpx2", "ConnectError"),
+        ("httpx2", "ConnectTimeout"),
+        ("httpx2", "PoolTimeout"),
         ("aiohttp", "ClientConnectorError"),
+        ("aiohttp", "ConnectionTimeoutError"),
     }
 )
 """Top-level package and class, so that neither library need be there."""
@@ -51,22 +55,22 @@ class Verdict:
             (kind, Delays.of(config, changed)) for kind, changed in (config.exception_strategies or {}).items()
         ]
 
-    def idempotent(self, resend: Resend | None) -> bool:
+    def idempotent(self, exchange: Exchange | None) -> bool:
         """Tell whether a call may run twice: as its client says, else as the policy does; unsaid, it may."""
-        said = None if resend is None else resend.idempotent
+        said = None if exchange is None else exchange.idempotent
         return (self._idempotent if said is None else said) is not False
 
-    def retries(self, error: Exception, started: float | None, resend: Resend | None = None) -> bool:
+    def retries(self, error: Exception, started: float | None, exchange: Exchange | None = None) -> bool:
         """Tell whether an error is worth another attempt; `started` is when the function began, None if never."""
         if cut_by() is not None:  # the time around us is over, whatever the function made of the cancel
             return False
         if isinstance(error, RejectionError):
-            return self._rejections and (started is None or self.idempotent(resend))
+            return self._rejections and (started is None or self.idempotent(exchange))
         if isinstance(error, OperationTimeoutError) and error.reason == TimeoutReason.DEADLINE_EXCEEDED:
             return False
         if is_misfit(error) or not self._is_listed(error):
             return False
-        return self.idempotent(resend) or never_started(error) or self._is_throttle(error)
+        return self.idempotent(exchange) or never_started(error) or self._is_throttle(error)
 
     def _is_listed(self, error: Exception) -> bool:
         if self._own is not None:
@@ -78,10 +82,10 @@ class Verdict:
     def _is_throttle(self, error: Exception) -> bool:
         return self.judge.classify.of_error(error) is THROTTLE
 
-    async def unwanted(self, result: object, resend: Resend | None = None) -> bool:
+    async def unwanted(self, result: object, exchange: Exchange | None = None) -> bool:
         """Tell whether a result is worth another attempt; a predicate that raises is logged and wants none."""
         by_status = self.of_result(result)
-        if not self.idempotent(resend) and by_status is not THROTTLE:
+        if not self.idempotent(exchange) and by_status is not THROTTLE:
             return False
         if self._predicate is None:
             return by_status in (FAILURE, THROTTLE)

@@ -186,12 +186,11 @@ async def test_a_fallback_gets_the_calls_arguments_and_its_failure_has_both_erro
     assert await FallbackHandler(FallbackConfig(fallback=rescue)).execute(fails, 1, a=2) == ((1,), {"a": 2})
     assert await FallbackHandler(FallbackConfig()).execute(fails) is None
     assert await with_fallback(fails, "value", 1) == "value"
-    assert await ChainedFallback([fails, rescue]).execute(fails, 1) == ((1,), {})
+    assert await ChainedFallback(fails, rescue).execute(fails, 1) == ((1,), {})
     with pytest.raises(FallbackFailedError) as caught:
         await FallbackHandler(FallbackConfig(fallback=raise_lookup)).execute(fail)
     assert isinstance(caught.value.__cause__, LookupError)
     config = FallbackConfig(fallback=raise_lookup, reraise_on_fallback_failure=False)
-    with pytest.raises(ConnectionError):
-        await FallbackHandler(config).execute(fail)
+    assert await FallbackHandler(config).execute(fail) is None
     with pytest.raises(LookupError):
         await FallbackHandler(FallbackConfig(fallback=1, fallback_on_exceptions=(OSError,))).execute(raise_lookup)

@@ -18,7 +18,7 @@ from aioresilience.failures import (
     Rule,
     status_of,
 )
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Scope, Timeline, TimerQueue
 from aioresilience.testing import VirtualClock
 
 
@@ -100,7 +100,12 @@ def test_our_timeout_is_a_failure_unless_it_says_that_it_is_neutral():
     [(None, 2.0, NEUTRAL), (9.5, 2.0, NEUTRAL), (9.0, 2.0, FAILURE), (5.0, None, FAILURE)],
 )
 def test_a_deadline_blames_only_an_attempt_that_had_half_of_its_time(started, attempt_timeout, outcome):
-    scope = Scope(10.0, 10.0, Timeline(clock=VirtualClock(), is_deadline=True))
+    scope = Scope()
+    scope.when, scope.stalled, scope._queue = (
+        10.0,
+        False,
+        TimerQueue(Timeline(clock=VirtualClock(), is_deadline=True), None),
+    )
     assert Judge(attempt_timeout=attempt_timeout).of_cut(scope, started) is outcome
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from aioresilience.bulkhead import Bulkhead, BulkheadConfig
 from aioresilience.calls import ANYONE
 from aioresilience.circuit_breaker import CircuitBreaker, CircuitConfig
+from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.exceptions import BulkheadFullError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.fallback import FallbackConfig, FallbackHandler
@@ -143,10 +144,10 @@ def wrapped(patterns, context, clock):
     both = fuse(patterns, context, clock, fold)
     if both is None:
         return folded(patterns, context, clock)
-    policy = SimpleNamespace(snapshot="one")
+    snapshot = SimpleNamespace(replaced=False)
 
     def run(func, args, kwargs, caller):
-        return both[1](func, policy, "one", caller)(*args, **kwargs)
+        return both[1](func, None, snapshot, caller)(*args, **kwargs)
 
     return run
 
@@ -166,10 +167,10 @@ def five(clock):
 
 def test_the_default_stack_has_a_fused_form_that_is_compiled_once():
     clock = VirtualClock()
-    shape = shape_of(five(clock), Context())
+    shape = shape_of(five(clock), Context(), clock)
     assert shape is not None
-    assert bind(shape) is bind(shape_of(five(clock), Context()))
-    ast.parse(source(shape))
+    assert bind(shape) is bind(shape_of(five(clock), Context(), clock))
+    ast.parse(source(shape)[0])
 
 
 def test_a_pattern_with_a_path_of_its_own_goes_through_the_fold():
@@ -177,7 +178,7 @@ def test_a_pattern_with_a_path_of_its_own_goes_through_the_fold():
         def layer(self, inner, context):
             return inner
 
-    assert shape_of([Own("x")], Context()) is None
+    assert shape_of([Own("x")], Context(), SYSTEM_CLOCK) is None
 
 
 async def test_a_traceback_shows_one_frame_of_ours():

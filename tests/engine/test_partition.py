@@ -301,45 +301,57 @@ async def test_admit_enters_the_caller_s_partition():
     assert policy.status()["partitions"]["in_use"] == 0
 
 
-class Streamed:
+class Streaming:
+    """An exchange whose results stay open until `close`."""
+
+    idempotent = None
+
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
 
-    def when_closed(self, callback: Callable[[], object]) -> None:
-        self.waiting.append(callback)
+    def can_send(self) -> bool:
+        return True
+
+    def when_closed(self, result: object, callback: Callable[[], object]) -> bool:
+        if result == "stream":
+            self.waiting.append(callback)
+        return result == "stream"
 
     def close(self) -> None:
         while self.waiting:
             self.waiting.pop()()
 
 
-async def streamed() -> Streamed:
-    return Streamed()
+async def stream() -> str:
+    return "stream"
 
 
 @pytest.mark.parametrize("partition", [None, Partition(by="host", max=1)])
 async def test_what_an_open_result_holds_lasts_until_it_is_closed(partition):
     bulkhead = Bulkhead(config=BulkheadConfig(max_concurrent=1, max_waiting=1))
     policy = Policy("api", [bulkhead], partition=partition)
-    bound = policy.bind(host="a")
-    first = await bound.open(streamed)
-    second = asyncio.create_task(bound.open(streamed))
+    first, second = Streaming(), Streaming()
+    await policy.bind(host="a", exchange=first).open(stream)
+    call = asyncio.create_task(policy.bind(host="a", exchange=second).open(stream))
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not second.done()
+    assert not call.done()
     if partition is not None:
         await policy.bind(host="b").call(well)
         assert live(policy) == {"api[a]"}
     first.close()
-    (await second).close()
+    await call
+    second.close()
     assert bulkhead.counts.started == bulkhead.counts.succeeded == 2 + (partition is not None)
     assert policy.status()["partitions"]["in_use"] == 0 if partition else bulkhead.machine.active == 0
 
 
-async def test_a_result_that_cannot_be_open_holds_nothing():
+@pytest.mark.parametrize("exchange", [None, Streaming()])
+async def test_a_result_that_is_not_open_holds_nothing(exchange):
     policy = Policy("api", [Bulkhead(config=BulkheadConfig(max_concurrent=1))], partition=Partition(by="host"))
     for _ in range(3):
-        assert await policy.bind(host="a").open(well) == "well"
+        assert await policy.bind(host="a", exchange=exchange).open(well) == "well"
+    assert policy.status()["partitions"]["in_use"] == 0
 
 
 def test_threads_find_one_instance_for_one_host():

@@ -4,7 +4,7 @@ import pytest
 
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
-from aioresilience.scope import Scope, Timeline, current_deadline, cut_by, detached_deadline, sleep
+from aioresilience.scope import Timeline, current_deadline, cut_by, detached_deadline, sleep
 from aioresilience.testing import VirtualClock
 from aioresilience.timeout import Deadline, DeadlineConfig, TimeoutConfig, TimeoutManager
 
@@ -210,12 +210,11 @@ async def test_sleep_leaves_no_timer_when_cancelled():
 
 
 async def test_a_scope_needs_a_running_task():
-    scope = Scope(1.0, 1.0, Timeline(clock=SYSTEM_CLOCK))
     raised = asyncio.Event()
 
     def enter():
         try:
-            scope.enter()
+            Timeline(clock=SYSTEM_CLOCK).open(1.0)
         except RuntimeError:
             raised.set()
 

@@ -280,12 +280,13 @@ def test_a_config_is_frozen_and_knows_its_classes():
 
 async def test_without_a_choice_the_original_is_raised():
     error = ValueError("boom")
-    assert await handler().handle_exception(FAILED, error) is error
+    assert await handler().handle_exception(FAILED, error) == (ExceptionAction.RAISE_ORIGINAL, error)
 
 
 @pytest.mark.parametrize(("pattern_type", "kind"), OWN_ERRORS.items())
 async def test_without_an_original_the_pattern_s_own_error_is_raised(pattern_type, kind):
-    made = await ExceptionHandler("api", pattern_type).handle_exception(OPEN, state="open")
+    action, made = await ExceptionHandler("api", pattern_type).handle_exception(OPEN, state="open")
+    assert action is ExceptionAction.RAISE_ORIGINAL
     assert type(made) is kind
     assert (made.pattern_name, made.pattern_type, made.reason) == ("api", pattern_type, OPEN)
     assert made.metadata == {"state": "open"}
@@ -400,7 +401,7 @@ async def _awaits_the_cancelled(ctx):
 @pytest.mark.parametrize("callback", [cannot, _cannot_async, _awaits_the_cancelled])
 async def test_a_callback_that_raises_is_logged_and_never_hurts(callback, logged):
     error = ValueError("boom")
-    assert await handler(on_exception=callback).handle_exception(FAILED, error) is error
+    assert await handler(on_exception=callback).replacement(FAILED, error) is error
     assert [about for _, about in logged] == [{"pattern": "api", "failed": "on_exception"}]
 
 
@@ -424,7 +425,7 @@ def test_a_context_is_fit_for_json():
     assert json.loads(json.dumps(row, allow_nan=False)) == {
         "pattern_name": "api",
         "pattern_type": "circuit_breaker",
-        "reason": "circuit_open",
+        "reason": "CIRCUIT_OPEN",
         "original_exception": "ValueError: boom",
         "metadata": {"state": "circuit_open", "limit": "inf", "seen": "<class 'object'>"},
     }

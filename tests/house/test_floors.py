@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 
 # Bottom up. A module imports from lower floors only.
 FLOORS = (
-    ("exceptions", "events", "logging", "units", "clock", "resources"),
+    ("exceptions", "events", "logging", "units", "clock", "resources", "straight"),
     (
         *("callables", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
         *("pattern", "guard", "bound", "backends"),
@@ -39,6 +39,9 @@ LEAF_PAIRS = {("events", "logging"), ("exceptions", "logging"), ("exceptions", "
 HOMES = {
     "starlette": ("integrations",),
     "fastapi": ("integrations",),
+    "httpx": ("integrations",),
+    "httpx2": ("integrations",),
+    "aiohttp": ("integrations",),
     "typer": ("cli",),
     "rich": ("cli",),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from aioresilience.circuit_breaker import CircuitConfig
 from aioresilience.config.diagnostics import Diagnostic, diagnose
@@ -12,9 +11,6 @@ from aioresilience.config.spec import PolicySpec
 from aioresilience.load_shedding import LoadSheddingConfig
 from aioresilience.retry import RetryConfig
 from aioresilience.timeout import DeadlineConfig, TimeoutConfig
-
-MAX_AMPLIFICATION: Final = 10
-"""Calls at the far end per call at the near one, above which lint speaks."""
 
 
 def retrying(spec: PolicySpec) -> RetryConfig | None:
@@ -65,27 +61,6 @@ def shedder_beside_retry(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
     if retrying(spec) and part(spec, LoadSheddingConfig):
         message = "a load shedder is for calls that come in, a retry for calls that go out"
         yield found("AR411", spec, ("load_shedder",), message, "give each its own policy")
-
-
-def amplification(subject: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
-    """AR415: the attempts of policies that lead to each other multiply."""
-    if spec.about is None or not spec.about.depends_on:
-        return
-    worst, trail = _worst(subject, spec, ())
-    if worst > MAX_AMPLIFICATION and len(trail) > 1:
-        message = f"one call can become {worst} along {' -> '.join(trail)}"
-        yield found("AR415", spec, ("about", "depends_on"), message, "retry at one of these places only")
-
-
-def _worst(subject: Subject, spec: PolicySpec, above: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
-    """Return the most calls at the far end and the way there; a circle ends where it closes."""
-    retry = retrying(spec)
-    own, trail = retry.max_attempts if retry else 1, (*above, spec.name)
-    names = spec.about.depends_on if spec.about and len(trail) < 32 else ()
-    below = [subject.policies[name] for name in names if name in subject.policies and name not in trail]
-    ways = [_worst(subject, one, trail) for one in below]
-    most, way = max(ways, default=(1, trail))
-    return own * most, way
 
 
 def _at_name(code: str, subject: Subject, spec: PolicySpec, message: str, hint: str) -> Diagnostic:

@@ -8,6 +8,7 @@ from typing import Final
 
 from aioresilience.config.diagnostics import CATALOGUE, Diagnostic, diagnose
 from aioresilience.config.lint import retrying, routing, timing, upkeep
+from aioresilience.config.lint.amplification import amplification
 from aioresilience.config.lint.subject import PolicyRule, Rule, Subject
 from aioresilience.config.suppressions import Suppression
 
@@ -16,6 +17,7 @@ RULES: Final[tuple[Rule, ...]] = (
     upkeep.bare_number,
     upkeep.unused_template,
     upkeep.repeats_template,
+    amplification,
     routing.unreachable,
 )
 POLICY_RULES: Final[tuple[PolicyRule, ...]] = (
@@ -29,7 +31,6 @@ POLICY_RULES: Final[tuple[PolicyRule, ...]] = (
     retrying.idempotent_unsaid,
     retrying.one_call_trips,
     retrying.shedder_beside_retry,
-    retrying.amplification,
 )
 ELSEWHERE: Final = frozenset({"AR416", "AR417"})
 """Ids that only a look at the code can give; here nobody can know whether they are needed."""

@@ -21,7 +21,7 @@ from aioresilience.events import CircuitBreakerEvent, EventType, ResilienceEvent
 from aioresilience.exceptions import ExceptionConfig, ExceptionContext, OperationTimeoutError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.pattern import Context
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 from aioresilience.testing import VirtualClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
@@ -173,8 +173,8 @@ async def test_a_predicate_says_what_is_a_failure(clock: VirtualClock):
     assert (circuit.state, circuit.counts.neutral) == (CLOSED, 1)
 
 
-def test_a_deadline_that_cut_a_call_early_is_judged_by_the_breakers_own_timeout(clock: VirtualClock):
-    scope = Scope(clock.monotonic() + 1.0, 1.0, Timeline(clock=clock, is_deadline=True))
+async def test_a_deadline_that_cut_a_call_early_is_judged_by_the_breakers_own_timeout(clock: VirtualClock):
+    scope = Timeline(clock=clock, is_deadline=True).open(1.0)
     now = clock.monotonic()
     assert breaker(clock, timeout=2.0).judge(Context()).of_cut(scope, now).name == "FAILURE"
     assert breaker(clock, timeout=2.5).judge(Context()).of_cut(scope, now).name == "NEUTRAL"

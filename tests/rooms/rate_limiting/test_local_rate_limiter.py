@@ -12,7 +12,6 @@ from aioresilience.events import EventType
 from aioresilience.exceptions import ExceptionConfig, RateLimitExceededError, RateLimitReason
 from aioresilience.rate_limiting import LocalRateLimiter, RateLimitConfig, RateLimiter
 from aioresilience.rate_limiting.local import MAX_RATES
-from aioresilience.scope import Scope, Timeline
 from aioresilience.testing import VirtualClock
 
 
@@ -69,38 +68,14 @@ async def test_a_malformed_rate_says_what_is_accepted(rate):
             await ask("user", rate)
 
 
-async def test_acquire_waits_in_line_on_the_state_of_the_checks(clock):
-    limiter, log = RateLimiter(clock=clock), []
-
-    async def acquire(name):
-        await limiter.acquire("user", "1/second")
-        log.append((name, clock.monotonic() - 1000.0))
-
-    assert await limiter.check_rate_limit("user", "1/second")
-    tasks = [asyncio.create_task(acquire(i)) for i in range(3)]
-    await clock.advance(0.5)
-    assert not await limiter.check_rate_limit("user", "1/second")
-    await clock.advance(5.0)
-    assert log == [(0, 1.0), (1, 2.0), (2, 3.0)]
-    assert all(task.done() for task in tasks)
-    assert clock.pending == 0
-
-
-async def test_acquire_does_not_wait_for_what_the_deadline_would_cut(clock):
+async def test_acquire_raises_where_the_check_says_no_and_never_waits(clock):
     limiter = RateLimiter(clock=clock)
-    await limiter.acquire("user", "1/minute")
-
-    async def within():
-        scope = Scope(clock.monotonic() + 2.0, 2.0, Timeline(clock=clock, is_deadline=True))
-        scope.enter()
-        try:
-            await limiter.acquire("user", "1/minute")
-        finally:
-            scope.leave(None)
-
+    await limiter.acquire("user", "2/minute")
+    assert await limiter.check_rate_limit("user", "2/minute")
     with pytest.raises(RateLimitExceededError) as caught:
-        await asyncio.create_task(within())
-    assert caught.value.retry_after == pytest.approx(60.0)
+        await limiter.acquire("user", "2/minute")
+    assert caught.value.retry_after == pytest.approx(30.0)
+    assert caught.value.metadata == {"key": "user", "rate": "2/minute"}
 
 
 async def test_a_flood_of_keys_resets_no_limit(clock):

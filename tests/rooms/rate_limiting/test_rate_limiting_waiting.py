@@ -15,7 +15,7 @@ from aioresilience.exceptions import RateLimitExceededError
 from aioresilience.failures import REJECTED
 from aioresilience.rate_limiting import RateLimit, RateLimiterConfig
 from aioresilience.rate_limiting.pattern import SPARE_PLACES
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 from aioresilience.testing import VirtualClock
 
 ALGORITHMS = ("gcra", "sliding_window", "leaky_bucket")
@@ -155,8 +155,7 @@ async def test_nobody_waits_for_what_the_deadline_around_would_cut(granted, wait
     limit.admit(ANYONE)
 
     async def within():
-        scope = Scope(clock.monotonic() + granted, granted, Timeline(clock=clock, is_deadline=True))
-        scope.enter()
+        scope = Timeline(clock=clock, is_deadline=True).open(granted)
         try:
             return await limit.wait(ANYONE)
         finally:

@@ -26,7 +26,7 @@ from aioresilience.failures import Classifier, Rule
 from aioresilience.modes import Gradual
 from aioresilience.pattern import Context
 from aioresilience.retry import RetryConfig, RetryMetrics, RetryPolicies, RetryPolicy, RetryStrategy, retry, with_retry
-from aioresilience.scope import Scope, Timeline
+from aioresilience.scope import Timeline
 
 PLAIN = {"initial_delay": 1.0, "jitter": 0.0}
 
@@ -330,8 +330,7 @@ async def test_no_sleep_reaches_past_the_deadline(policy, clock, upstream, finis
     first = Boom("first")
 
     async def within():
-        scope = Scope(clock.monotonic() + 2.5, 2.5, Timeline(clock=clock, is_deadline=True))
-        scope.enter()
+        scope = Timeline(clock=clock, is_deadline=True).open(2.5)
         try:
             return await one.execute(func)
         finally:
@@ -356,8 +355,7 @@ async def test_a_function_that_made_an_error_of_our_cut_is_not_retried(policy, c
             raise ConnectionError from None
 
     async def within():
-        scope = Scope(clock.monotonic() + 1, 1, Timeline(clock=clock))
-        scope.enter()
+        scope = Timeline(clock=clock).open(1)
         error = None
         try:
             await policy().execute(func)
@@ -542,10 +540,10 @@ async def test_events_tell_of_each_retry_and_of_the_end(policy, upstream, finish
         await finish(one.execute(upstream(Boom("b"))))
     await asyncio.sleep(0)
     assert [(event.event_type.name, event.attempt, event.max_attempts, event.delay) for event in told] == [
-        ("RETRY_ATTEMPT", 1, 3, 1.0),
+        ("RETRY_ATTEMPT", 2, 3, 1.0),
         ("RETRY_SUCCESS", 2, 3, 0.0),
-        ("RETRY_ATTEMPT", 1, 3, 1.0),
-        ("RETRY_ATTEMPT", 2, 3, 2.0),
+        ("RETRY_ATTEMPT", 2, 3, 1.0),
+        ("RETRY_ATTEMPT", 3, 3, 2.0),
         ("RETRY_EXHAUSTED", 3, 3, 0.0),
     ]
     assert told[0].to_dict()["error"] == "Boom: a"

@@ -1,0 +1,131 @@
+"""What a reload costs the event loop: the longest stall while a file of many policies is applied, ten of them changed.
+
+A task looks at the clock every millisecond; a stall is how much later than that it looks. The collector runs as it
+does by default. Beside it stand the same looks with nothing going on, and the same reload called on the loop itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from aioresilience import Registry
+
+TICK = 0.001
+SETTLE = 0.05
+GOALS = {1_000: 5.0, 10_000: 20.0}
+"""Milliseconds by number of policies."""
+CHANGED = 10
+
+
+def text(policies: int, edition: int) -> str:
+    """Write a file of many policies; ten of them differ from edition to edition."""
+    lines = ["version: 1", "include: ['pack:http-client']", "policies:"]
+    for number in range(policies):
+        timeout = 1000 + edition if number < CHANGED else 1000 + number % 7
+        lines.append(
+            f"  service-{number}:\n    extends: http-client\n    idempotent: true\n    timeout: {timeout}ms\n"
+            f"    bulkhead: {{max_concurrent: {10 + number % 7}, max_waiting: 5}}\n"
+            f"    rate_limiter: {100 + number % 13}/second"
+        )
+    return "\n".join(lines) + "\n"
+
+
+class Stalls:
+    """The longest stall of the running loop while the block runs, and the longest collection, in milliseconds."""
+
+    async def __aenter__(self) -> Stalls:
+        self.longest = self.collection = 0.0
+        self._began = 0.0
+        gc.callbacks.append(self._collected)
+        self._task = asyncio.create_task(self._look())
+        await asyncio.sleep(SETTLE)
+        self.longest = 0.0
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await asyncio.sleep(SETTLE)
+        self._task.cancel()
+        gc.callbacks.remove(self._collected)
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            self.collection = max(self.collection, (time.perf_counter() - self._began) * 1000)
+
+    async def _look(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.perf_counter()
+            self.longest = max(self.longest, (now - last - TICK) * 1000)
+            last = now
+
+
+async def during(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    """Return the longest stall and the longest collection while `work` is under way."""
+    async with Stalls() as stalls:
+        await work()
+    return stalls.longest, stalls.collection
+
+
+def measured(policies: int, rounds: int) -> dict[str, float]:
+    """Return the median of the longest stalls of several rounds, in milliseconds, with every policy in use."""
+    found: dict[str, list[float]] = {"stall": [], "collection": [], "nothing": [], "inline": [], "seconds": []}
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        path = Path(folder, "resilience.yaml")
+        _publish(path, policies, 0)
+        registry = Registry.from_file(path, environ={})
+        for name in registry:
+            registry.get(name)
+        gc.collect()
+        for edition in range(1, 2 * rounds, 2):
+            _publish(path, policies, edition)
+            start = time.perf_counter()
+            stall, collection = runner.run(during(registry.areload))
+            seconds = time.perf_counter() - start - 2 * SETTLE
+            nothing, _ = runner.run(during(partial(asyncio.sleep, seconds)))
+            _publish(path, policies, edition + 1)
+            inline, _ = runner.run(during(partial(_inline, registry)))
+            assert registry.generation == edition + 2
+            for name, value in zip(found, (stall, collection, nothing, inline, seconds), strict=True):
+                found[name].append(value)
+    return {name: round(statistics.median(values), 2) for name, values in found.items()}
+
+
+def _publish(path: Path, policies: int, edition: int) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text(policies, edition), encoding="utf-8")
+    os.replace(new, path)
+
+
+async def _inline(registry: Registry) -> None:
+    registry.reload()
+    await asyncio.sleep(0)
+
+
+def main(rounds: int = 3) -> dict[str, dict[str, float]]:
+    """Print the table and return it."""
+    print(
+        "\nlongest stall of the event loop while a file is applied, in ms, median of the rounds; the work in seconds\n"
+    )
+    print(f"{'':24}{'stall':>8}{'goal':>8}{'collector':>11}{'nothing':>9}{'inline':>9}{'seconds':>9}")
+    rows = {f"{policies} policies": measured(policies, rounds) | {"goal": goal} for policies, goal in GOALS.items()}
+    for name, row in rows.items():
+        print(
+            f"{name:24}{row['stall']:8.1f}{row['goal']:8.0f}{row['collection']:11.1f}{row['nothing']:9.1f}"
+            f"{row['inline']:9.0f}{row['seconds']:9.2f}"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

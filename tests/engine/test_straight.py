@@ -1,0 +1,88 @@
+"""Critical sections are straight-line bytecode: no other thread of an interpreter with a GIL comes in between."""
+
+import dis
+import itertools
+
+import pytest
+
+from aioresilience.clock import SYSTEM_CLOCK
+from aioresilience.pattern import Context
+from aioresilience.policy import BUILTIN
+from aioresilience.policy.fused import bind, shape_of
+from aioresilience.straight import STRAIGHT
+from tests.contract.stacks import GUARDS, SMALL, key_of
+
+CALLS = ("CALL", "CALL_FUNCTION_EX")
+RISKY = ("BUILD_", "MAKE_", "FOR_ITER", "GET_ITER", "BEFORE_WITH", "YIELD", "IMPORT_")
+
+
+def risks(function):
+    steps = [step for step in dis.get_instructions(function) if step.opname not in ("PRECALL", "CACHE")]
+    found = [step.opname for step in steps if step.opname.startswith(RISKY) or "BACKWARD" in step.opname]
+    places = {step.offset: number for number, step in enumerate(steps)}
+    for step, after in itertools.pairwise(steps):
+        if after.opname == "JUMP_FORWARD":
+            after = steps[places[after.argval]]
+        if step.opname in CALLS and after.opname != "RETURN_VALUE":
+            found.append(f"{step.opname}, and then {after.opname}")
+    return found
+
+
+@pytest.mark.parametrize("function", STRAIGHT, ids=lambda function: function.__qualname__)
+def test_a_straight_section_calls_nothing_but_as_its_last_act(function):
+    assert risks(function) == []
+
+
+def test_what_could_be_interrupted_is_seen():
+    def calls(self):
+        self.free -= len(self.line)
+
+    def loops(self):
+        while self.free:
+            self.free -= 1
+
+    assert risks(calls)
+    assert risks(loops)
+
+
+def test_every_machine_has_its_sections_marked():
+    marked = {function.__qualname__ for function in STRAIGHT}
+    assert {
+        "BulkheadMachine.try_take", "BulkheadMachine.release", "LoadMachine.try_take", "LoadMachine.try_give",
+        "BackpressureMachine.try_enter", "BackpressureMachine.leave", "AimdMachine.try_take", "AimdMachine.try_end",
+        "Gcra.take", "Budget.deposit", "TimerQueue.add",
+    } <= marked  # fmt: skip
+
+
+def frame_of(cls):
+    pattern = cls(name="p", config=cls.config_type(**SMALL[cls.key]))
+    shape = shape_of([pattern], Context(), SYSTEM_CLOCK)
+    whole = bind(shape).__code__
+    return next(code for code in whole.co_consts if getattr(code, "co_name", "") == "run")
+
+
+def changes(code):
+    """Return, for each attribute that is read and written back, what the frame does in between."""
+    steps = [step for step in dis.get_instructions(code) if step.opname not in ("PRECALL", "CACHE")]
+    for at, step in enumerate(steps):
+        if step.opname == "STORE_ATTR":
+            reads = [n for n in range(at) if steps[n].opname == "LOAD_ATTR" and steps[n].argval == step.argval]
+            if reads and at - reads[-1] < 40:
+                yield step.argval, [between.opname for between in steps[reads[-1] : at]]
+
+
+@pytest.mark.parametrize("cls", GUARDS, ids=key_of)
+def test_written_out_in_the_frame_of_a_policy_they_are_as_straight(cls):
+    seen = list(changes(frame_of(cls)))
+    assert {name for name, _ in seen} >= {"started", "succeeded"}
+    for name, between in seen:
+        assert not [step for step in between if step in CALLS or step.startswith(RISKY) or "BACKWARD" in step], (
+            cls.key,
+            name,
+        )
+
+
+def test_every_guard_of_this_library_goes_through_the_frame():
+    for cls in BUILTIN:
+        pattern = cls(name="p", config=cls.config_type(**SMALL[cls.key]))
+        assert shape_of([pattern], Context(), SYSTEM_CLOCK) is not None, cls.key
