@@ -12,11 +12,8 @@ import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
-<<<<<<< HEAD
-=======
 from threading import get_ident
 from typing import Protocol
->>>>>>> main
 from weakref import WeakKeyDictionary
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
@@ -25,6 +22,18 @@ from aioresilience.straight import straight
 STALL_SECONDS = 0.05
 STALL_SHARE = 0.1
 STALL_GRACE = 0.02
+
+
+class Timed(Protocol):
+    """What a `TimerQueue` calls when its time has come."""
+
+    @property
+    def when(self) -> float:
+        """The instant, on the monotonic clock."""
+
+    def fire(self) -> None:
+        """Act; must not raise."""
+
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
 
@@ -69,6 +78,13 @@ class Timeline:
         queue.add(scope, when)
         return scope
 
+    def here(self) -> tuple[TimerQueue, asyncio.Task[object]]:
+        """Return the queue of the running loop, for whatever else takes time, and the running task."""
+        task = self._queue.task()
+        if task is None:
+            task = self._task()
+        return self._queue, task
+
     def _task(self) -> asyncio.Task[object]:
         """Return the running task, and have the queue of its loop at hand."""
         loop = asyncio.get_running_loop()
@@ -109,33 +125,17 @@ class TimerQueue:
 
     __slots__ = ("_last", "_live", "_loop", "_scopes", "_timer", "_timers", "line")
 
-<<<<<<< HEAD
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        self.loop = weakref.ref(loop)
-        self._clock = clock
-        self._scopes: dict[Scope, None] = {}
-=======
     def __init__(self, line: Timeline, loop: asyncio.AbstractEventLoop | None) -> None:
         self.line = line
         self._loop = None if loop is None else weakref.ref(loop)
         self._live: asyncio.BaseEventLoop | None = None
         """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
         self._scopes: dict[Timed, None] = {}
->>>>>>> main
         self._timer: Timer | None = None
         self._timers: dict[Timed, Timer] = {}
         """Those of scopes that have one of their own."""
         self._last = 0.0
 
-<<<<<<< HEAD
-    def add(self, scope: Scope, loop: asyncio.AbstractEventLoop) -> Timer | None:
-        """Let the scope end at its time; return a timer where it needs one of its own."""
-        when = scope.when
-        if self._timer is None:
-            self._timer = self._clock.call_at(loop, when, self._tick)
-        elif when < self._last:
-            return self._clock.call_at(loop, when, scope.fire)
-=======
     def task(self) -> asyncio.Task[object] | None:
         """Return the task that runs now, None where its loop is another one or has no timer here yet."""
         loop = self._live
@@ -148,7 +148,6 @@ class TimerQueue:
         """Let the scope end at its time."""
         if self._timer is None or when < self._last:
             return self._add(scope, when)
->>>>>>> main
         self._last = when
         self._scopes[scope] = None
         return None
@@ -179,7 +178,7 @@ class TimerQueue:
         """Whether no scope waits for its end."""
         return not self._scopes
 
-    def remove(self, scope: Scope) -> None:
+    def remove(self, scope: Timed) -> None:
         """Forget a scope that was left."""
         try:
             del self._scopes[scope]

@@ -27,20 +27,14 @@ class _GuardStep:
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
-<<<<<<< HEAD
         classify = self.judge.classify
         self.outcomes = {status: classify.of_status(status) for status in classify.statuses}
-        self.admit = pattern.admit
+        mode = pattern.mode_in(context)
+        self.admit = pattern.admitting(mode)
         self.settle = pattern.settle
         self.counts = pattern.counts
         self.emitter = pattern.events
-        self.wait = pattern.entry(pattern.mode_in(context))
-=======
-        mode = pattern.mode_in(context)
-        self.admit = pattern.admitting(mode)
         self.wait = pattern.entry(mode)
-        self.note = pattern.admitted
->>>>>>> main
 
 
 class _BoundStep:
@@ -137,7 +131,7 @@ class Admission:
                     self._rest, self._waits_at = rest, step
                     return False
                 tickets.append((step, ticket))
-                step.counts.started += 1
+                step.counts.begun += 1
                 if step.emitter.handlers or global_bus.handlers:
                     step.pattern.tell("admitted")
         except BaseException as error:
@@ -188,7 +182,7 @@ class Admission:
             if outcome is not SUCCESS or step.emitter.handlers or global_bus.handlers:
                 step.pattern.settled(ticket, outcome, started)
             else:
-                step.counts.succeeded += 1
+                step.counts.done += 1
                 step.settle(ticket, SUCCESS, started)
 
     async def __aenter__(self) -> None:

@@ -104,11 +104,8 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
-<<<<<<< HEAD
         self._served: Entrance | None = None
-=======
         self.snapshot = Snapshot((), Context(), self.clock)
->>>>>>> main
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:

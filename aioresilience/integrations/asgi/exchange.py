@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
+from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
-from aioresilience.integrations.asgi.watch import watch_of
 from aioresilience.policy import Admission
+from aioresilience.scope import Timeline
+
+WATCH_AFTER: Final = 0.05
+"""Seconds: a request that takes longer is watched for a client that leaves."""
+
+_WATCHES: Final = Timeline(clock=SYSTEM_CLOCK)
+"""One timer per loop begins all watches."""
 
 
 class Exchange:
@@ -35,12 +43,10 @@ class Exchange:
 
     async def run(self, app: App, scope: Scope) -> Exception | None:
         """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
-        watch = self._watch = watch_of(loop)
-        watch.young[self] = None
-        if not watch.ticks:
-            watch.start(loop)
+        queue, self._task = _WATCHES.here()
+        self._queue = queue
+        self.when = when = SYSTEM_CLOCK.monotonic() + WATCH_AFTER
+        queue.add(self, when)
         try:
             try:
                 if not self._admission.begin():
@@ -88,13 +94,13 @@ class Exchange:
     def _left(self) -> None:
         """Cancel an app that does not hear by itself that its client has left, and that nobody else has cancelled."""
         self._gone, task = True, self._task
-        if self._cancels and not (self._hearing or self._ended or task is None or task.cancelling()):
+        if self._cancels and not (self._hearing or self._ended or task.cancelling()):
             self._cut = True
             task.cancel()
 
     def _was_cut(self, error: BaseException | None) -> bool:
         """Tell, once, whether we have cancelled the app and `error` is nothing but that."""
-        if not self._cut or self._task is None:
+        if not self._cut:
             return False
         self._cut = False
         return self._task.uncancel() == 0 and isinstance(error, asyncio.CancelledError)
@@ -134,7 +140,7 @@ class Exchange:
         if self._ended:
             return error
         self._ended = True
-        self._watch.remove(self)
+        self._queue.remove(self)
         if self._listener is not None:
             self._listener.stop()
         if error is None and not self._gone:

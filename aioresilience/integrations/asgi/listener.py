@@ -23,22 +23,10 @@ class Listener:
         self._kept: deque[Message] = deque()
         self._task: asyncio.Task[None] | None = None
 
-<<<<<<< HEAD
     def listen(self) -> None:
         """Begin, unless there is something that the app has not heard yet."""
         if not self._kept and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._hear(), name="aioresilience: disconnect?")
-=======
-    def start(self) -> None:
-        """Begin; must run on the task that runs the app."""
-        loop = self._loop = asyncio.get_running_loop()
-        task = self._task = asyncio.current_task(loop)
-        self._cancelling = 0 if task is None else task.cancelling()
-        self.when = SYSTEM_CLOCK.monotonic() + WATCH_AFTER
-        queue: TimerQueue = _WATCHES.queue(loop)
-        self._queue = queue
-        queue.add(self, self.when)
->>>>>>> main
 
     def stop(self) -> None:
         """Stop; what was heard is kept."""
