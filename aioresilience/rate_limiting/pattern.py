@@ -200,9 +200,14 @@ class RateLimit(Guard[RateLimiterConfig]):
         return config.backend == self.config.backend
 
     def succeed(self, old: RateLimit) -> None:
-        """Take over from a limiter that counted elsewhere, with what it knows to be spent."""
-        if old._limit.by_key == self._limit.by_key:
-            self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+        """Take over from a limiter that counted elsewhere or for others too, with what it knows to be spent."""
+        by_key, before = self._limit.by_key, old._limit
+        with before.table.census.lock:  # others may go on with the old one
+            if by_key == before.by_key:
+                self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+            else:
+                carry = Buckets.split if by_key else Buckets.join
+                self._limit.replace(self._build(self.config), lambda new, _, now: carry(new, before.table, now))
 
     def bequeath(self, heir: AnyBuckets, now: float) -> None:
         """Charge other buckets with the share that is spent here."""

@@ -77,7 +77,7 @@ class Registry:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
         self.builder.backends.follow(document.backends)
-        reporting.findings(self, document)
+        reporting.findings(self)
         self.overrides.follow(document)
 
     @classmethod
@@ -328,6 +328,10 @@ class Registry:
     def status(self) -> dict[str, object]:
         """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
         return reporting.status(self, self._watcher)
+
+    def overview(self) -> dict[str, object]:
+        """Return what `status` does without the policies, for who asks often."""
+        return reporting.overview(self, self._watcher)
 
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""
