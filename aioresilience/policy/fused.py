@@ -64,6 +64,8 @@ class Part:
     cls: type[AnyPattern]
     sure: bool = True
     """Guards: enforced, so that whoever passes `enter` has a ticket."""
+    at_once: bool = True
+    """Guards: `admit` comes first."""
     reads: bool = False
     """Results are judged, too."""
     handled: bool = False
@@ -136,7 +138,9 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
         return None
     if isinstance(pattern, Guard):
         reads = pattern.judge(context).classify.reads_results
-        return Part("guard", cls, sure=mode == "enforce", reads=reads, handled=pattern.handler is not None)
+        sure, handled = mode == "enforce", pattern.handler is not None
+        at_once = sure or pattern.admits_observed
+        return Part("guard", cls, sure=sure, at_once=at_once, reads=reads, handled=handled)
     if isinstance(pattern, Bound):
         if mode != "enforce" or not pattern.raises(pattern.config):
             return None
@@ -297,7 +301,7 @@ def _body(shape: Shape, n: int) -> Lines:
 def _guard(shape: Shape, n: int, inner: list[str]) -> Lines:
     part, alone = shape.parts[n], n not in shape.row(n + 1)
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
-    yield f"ticket{n} = p{n}.admit(caller)"
+    yield f"ticket{n} = p{n}.admit(caller)" if part.at_once else f"ticket{n} = None"
     yield f"if ticket{n} is None:"
     yield f"{INDENT}if trace is None: trace = []"
     yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
