@@ -127,10 +127,11 @@ class _Loading:
         """Run every step; what one step finds does not keep the next from finding more."""
         if sources and not gathered.trees:
             raise self._error()
-        merged = self._merged(gathered.trees, alone=not sources)
+        layers = self._merged(gathered.trees, alone=not sources)
+        merged = self._filled(layers)
         document = self._assembled(merged, sources, gathered)
         if self._setting.known is None:
-            return document
+            return replace(document, layers=layers)
         if any(override.active for override in document.overrides):
             return replace(document, later=partial(self._later, merged, sources, gathered))
         kept = lean(document, self._setting.known, self._setting.breathe)
@@ -207,14 +208,18 @@ class _Loading:
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
-        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        """Lay the files, the overlay and the variables over each other."""
         merged = Block()
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
         for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        filled = self._interpolation.document(merged)
+        return merged
+
+    def _filled(self, layers: Block) -> Block:
+        """Fill in `${…}`."""
+        filled = self._interpolation.document(layers)
         keep_secrets(filled, self._report, in_service=self._setting.in_service, looked=self._setting.looked)
         return filled
 

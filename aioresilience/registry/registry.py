@@ -286,6 +286,10 @@ class Registry:
         """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
         return reporting.status(self, self._watcher)
 
+    def overview(self) -> dict[str, object]:
+        """Return what `status` does without the policies, for who asks often."""
+        return reporting.overview(self, self._watcher)
+
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""
         return [absolute(source) for source in self.loader.sources]
