@@ -24,8 +24,6 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
-    reads_start: ClassVar[bool] = False
-    """Whether `settle` makes something of the instant at which the function started."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -47,6 +45,11 @@ class Guard(Pattern[ConfigT]):
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
         return ticket
+
+    @property
+    def reads_start(self) -> bool:
+        """Whether `settle` makes something of the instant at which the function started."""
+        return False
 
     @property
     def waits(self) -> bool:

@@ -22,6 +22,7 @@ from aioresilience.events import DecisionEvent, EventType
 from aioresilience.fields import Count
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy.admission import Entrance
+from aioresilience.policy.fused import AnyFunction
 from aioresilience.policy.snapshot import Snapshot
 
 CIRCUIT: Final = "circuit_breaker"
@@ -236,9 +237,12 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
-        self._block = self._answers = self._wrap = None
+        self._block = self._answers = None
         self.replaced = False
         self.run = self._run
+
+    def around(self, func: AnyFunction, policy: object) -> None:
+        """Return None: there is no frame for all partitions."""
 
     def restore(self) -> None:
         """Let the partitions run under this snapshot's patterns again."""
