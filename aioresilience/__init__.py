@@ -105,7 +105,7 @@ _NAMES_OF = {
     ),
     "logging": ("configure_logging", "disable_logging", "is_logging_enabled", "log_error", "set_error_handler"),
     "policy": ("BUILTIN", "Partition", "Policy"),
-    "rate_limiting": ("LocalRateLimiter", "RateLimiter"),
+    "rate_limiting": ("LocalRateLimiter", "RateLimiter", "RedisRateLimiter"),
     "registry": ("Registry", "configure", "get_registry"),
     "retry": ("RetryMetrics", "RetryPolicies", "RetryPolicy", "RetryStrategy", "retry", "with_retry"),
     "scope": ("current_deadline", "detached_deadline"),
@@ -235,6 +235,7 @@ if TYPE_CHECKING:
     from aioresilience.rate_limiting import (
         LocalRateLimiter as LocalRateLimiter,
         RateLimiter as RateLimiter,
+        RedisRateLimiter as RedisRateLimiter,
     )
     from aioresilience.registry import (
         Registry as Registry,

@@ -24,6 +24,8 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
+    admits_observed: ClassVar[bool] = True
+    """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod
@@ -41,6 +43,14 @@ class Guard(Pattern[ConfigT]):
     def mode_in(self, context: Context) -> Mode:
         """Return the pattern's own mode, else the policy's."""
         return context.modes.get(self.key) or self.config.mode or context.mode
+
+    def admitting(self, mode: Mode) -> Callable[[Caller], object | None]:
+        """Return what is asked first in that mode."""
+        return self.admit if mode == "enforce" or self.admits_observed else _nobody
+
+    def was_delayed(self, ticket: object) -> bool:
+        """Tell whether the call waited for its ticket, rather than for the decision."""
+        return True
 
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
@@ -74,10 +84,10 @@ class Guard(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Admit, call, settle: the one path through every guard."""
-        admit, settle, counts, emitter = self.admit, self.settle, self.counts, self.events
+        settle, counts, emitter, mode = self.settle, self.counts, self.events, self.mode_in(context)
         judge, bus, handler = self.judge(context), global_bus, self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
-        enter, holds = self.entry(self.mode_in(context)), self.holds
+        admit, enter, holds = self.admitting(mode), self.entry(mode), self.holds
         lasting = holds and context.lasting
 
         async def guarded(call: Call) -> object:
@@ -129,7 +139,7 @@ class Guard(Pattern[ConfigT]):
 
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:
         """Admit a call outside of `layer`, for context managers; None lets it go on uncharged."""
-        ticket = self.admit(caller)
+        ticket = self.admitting(mode)(caller)
         if ticket is None:
             ticket = await self.entry(mode)(caller, [] if trace is None else trace)
         if ticket is not None:
@@ -194,15 +204,17 @@ class Guard(Pattern[ConfigT]):
         except RejectionError as error:
             await self._rejected(error, self.clock.monotonic() - before, trace)
             raise
-        self.counts.delayed += 1
-        self.decide(trace, "delayed", waited=self.clock.monotonic() - before)
+        if self.was_delayed(ticket):
+            self.counts.delayed += 1
+            self.decide(trace, "delayed", waited=self.clock.monotonic() - before)
         return ticket
 
-    async def observe(self, caller: Caller, trace: Trace) -> None:
+    async def observe(self, caller: Caller, trace: Trace) -> object | None:
         """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
         self.counts.observed += 1
         reason = self.refusal(caller).reason
         self.decide(trace, "would_reject", None if reason is None else reason.name)
+        return None
 
     async def _rejected(self, error: RejectionError, waited: float, trace: Trace) -> None:
         reason = error.reason
@@ -231,6 +243,10 @@ class Guard(Pattern[ConfigT]):
         return self.error_type(
             message, self.name, self.type_name, reason, policy=self.policy, retry_after=retry_after, **metadata
         )
+
+
+def _nobody(caller: Caller) -> None:
+    """Admit nobody at once."""
 
 
 def moment_of(outcome: Outcome) -> str:

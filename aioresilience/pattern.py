@@ -27,7 +27,6 @@ from aioresilience.exceptions import (
     OperationTimeoutError,
     RejectionError,
     ResilienceError,
-    RetryReason,
 )
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.modes import Gradual, Mode, enforcer
@@ -226,8 +225,7 @@ class Pattern(Generic[ConfigT]):
     async def hand_over(self, reason: IntEnum, error: BaseException, message: str, **metadata: object) -> None:
         """Run the ExceptionConfig's callback, then raise what it makes of the error where that is another one.
 
-        `exception_type` replaces only what this library decides: rejections, timeouts, exhausted retries; a
-        transformer also sees the errors of the user's function.
+        Only what this library decides is replaced; the errors of the user's function stay as they are.
         """
         handler = self.handler
         if handler is None:
@@ -237,8 +235,8 @@ class Pattern(Generic[ConfigT]):
             return
         context = handler.context(reason, None if decided_here else error, **metadata)
         await handler.notify(context)
-        if decided_here or reason is RetryReason.EXHAUSTED or handler.exception_transformer is not None:
-            made = handler.build(context, context.original_exception, message=message, default=error)
+        if decided_here:
+            made = handler.build(context, None, message=message, default=error)
             if made is not error:
                 raise made from error
 

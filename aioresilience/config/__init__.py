@@ -1,11 +1,12 @@
 """The language of resilience.yaml: text to document, with every error at its place; and every config class."""
 
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyConfig
+from aioresilience.backends import BackendConfig, SecretFile
 from aioresilience.backpressure import BackpressureConfig
 from aioresilience.bulkhead import BulkheadConfig
 from aioresilience.circuit_breaker import CircuitConfig
 from aioresilience.config.diagnostics import CATALOGUE, ConfigError, Diagnostic, diagnose
-from aioresilience.config.document import About, Backend, SecretFile, Settings
+from aioresilience.config.document import About, Settings
 from aioresilience.config.load import load
 from aioresilience.config.routes import find as find_route
 from aioresilience.config.schema import json_schema, schema_text, write_schema
@@ -22,7 +23,7 @@ __all__ = [
     "About",
     "AdaptiveConcurrencyConfig",
     "AnySource",
-    "Backend",
+    "BackendConfig",
     "BackpressureConfig",
     "BulkheadConfig",
     "CircuitConfig",

@@ -121,6 +121,12 @@ DOCUMENT: Mapping[str, Entry] = {
         "Delete one of the two.",
         "order: [retry, retry, timeout]",
     ),
+    "AR220": Entry(
+        "The file belongs to another program.",
+        "Its keys are those of a Kubernetes manifest, a Compose file, or another library's configuration.",
+        "Give the path of a resilience.yaml; what stands in a ConfigMap goes into a file of its own.",
+        "apiVersion: v1\nkind: ConfigMap",
+    ),
     "AR301": Entry(
         "The template is unknown.",
         "`extends` names a template that no file or pack brings in.",
@@ -242,12 +248,6 @@ DOCUMENT: Mapping[str, Entry] = {
         "A pattern refused its new config.",
         "A pattern that is in use raised when it was given the config of the new document; everything was put back.",
         "Correct the value that the message names; for a pattern of your own, check values in its config class.",
-    ),
-    "AR322": Entry(
-        "The limit asks for a backend.",
-        "Rate limits are kept in each process; limits that a fleet shares on a server are not available yet.",
-        "Remove `backend`, and set the rate to what one process may take.",
-        "rate_limiter: {rate: 100/second, backend: main}",
     ),
     "AR323": Entry(
         "The setting in the environment is malformed.",

@@ -9,7 +9,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from aioresilience import units
-from aioresilience.fields import Count, ExceptionTypes
+from aioresilience.backends.config import BackendConfig
+from aioresilience.fields import ExceptionTypes
 from aioresilience.modes import Mode
 from aioresilience.policy.partition import Partition
 
@@ -149,27 +150,6 @@ class Extending(PolicyFrame):
     )
 
 
-class SecretFile(Part):
-    """A file whose content is the value, such as a mounted secret."""
-
-    file: Text = Field(description="Path of the file; its content, without the last line break, is the value.")
-
-
-class Backend(Part):
-    """A store that limits are shared through."""
-
-    type: Literal["redis"] = Field(description="What kind of server it is.")
-    url: str | SecretFile = Field(
-        repr=False, description="Where it is, such as redis://127.0.0.1:6379/0; or a secret file."
-    )
-    password: str | SecretFile | None = Field(
-        default=None, repr=False, description="Its password; best as a secret file."
-    )
-    fleet_size: Count | None = Field(
-        default=None, description="Processes that share the limits, for when the server is away; unset: as last seen."
-    )
-
-
 class Settings(Part):
     """How the registry treats this document."""
 
@@ -250,7 +230,7 @@ class Frame(Part):
     service: Text | None = Field(default=None, description="The service that this document is for.")
     metadata: dict[str, object] | None = Field(default=None, description="Free facts about the document.")
     settings: Settings | None = Field(default=None, description="How the registry treats this document.")
-    backends: dict[Name, Backend | None] | None = Field(
+    backends: dict[Name, BackendConfig | None] | None = Field(
         default=None, description="Servers that limits are shared through, by name."
     )
     routes: Annotated[tuple[Route, ...], Field(strict=False)] | None = Field(

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
-from aioresilience.config.document import Backend, Frame, Override, Settings
+from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
@@ -52,6 +53,7 @@ class _Setting:
     patches: Mapping[str, Mapping[str, object]]
     breathe: Callable[[], None]
     known: Mapping[str, PolicySpec] | None
+    looked: Callable[[str], None]
 
 
 def load(
@@ -86,10 +88,11 @@ def load(
     setting = _Setting(
         Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
         time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
+        looked or (lambda path: None),
     )  # fmt: skip
     with collector_paused():
         loading = _Loading(setting, Report())
-        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read, looked)
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)
         return loading.document(chosen, gathered)
 
 
@@ -124,10 +127,11 @@ class _Loading:
         """Run every step; what one step finds does not keep the next from finding more."""
         if sources and not gathered.trees:
             raise self._error()
-        merged = self._merged(gathered.trees, alone=not sources)
+        layers = self._merged(gathered.trees, alone=not sources)
+        merged = self._filled(layers)
         document = self._assembled(merged, sources, gathered)
         if self._setting.known is None:
-            return document
+            return replace(document, layers=layers)
         if any(override.active for override in document.overrides):
             return replace(document, later=partial(self._later, merged, sources, gathered))
         return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
@@ -184,14 +188,13 @@ class _Loading:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
     def gather(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None,
-        looked: Callable[[str], None] | None = None,
-    ) -> Gathering:  # fmt: skip
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
+    ) -> Gathering:
         """Read the sources and what they include."""
         checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         gathering = Gathering(
             self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
-            breathe=self._setting.breathe, looked=looked,
+            breathe=self._setting.breathe, looked=self._setting.looked,
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
@@ -201,15 +204,19 @@ class _Loading:
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
-        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        """Lay the files, the overlay and the variables over each other."""
         merged = Block()
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
         for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        filled = self._interpolation.document(merged)
-        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return merged
+
+    def _filled(self, layers: Block) -> Block:
+        """Fill in `${…}`."""
+        filled = self._interpolation.document(layers)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service, looked=self._setting.looked)
         return filled
 
     def _variables(self, *, alone: bool) -> Variables:
@@ -301,5 +308,5 @@ def _frame_of(tree: Block) -> dict[str, object]:
     return {key: value for key, value in tree.items() if key in Frame.model_fields}
 
 
-def _backends(frame: Frame) -> dict[str, Backend]:
+def _backends(frame: Frame) -> dict[str, BackendConfig]:
     return {name: one for name, one in (frame.backends or {}).items() if one is not None}

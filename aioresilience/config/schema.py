@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience import __version__
-from aioresilience.config.document import NAME_PATTERN, Backend, Extending, FileFrame, Frame, Override, PolicyFrame
+from aioresilience.backends import BackendConfig
+from aioresilience.config.document import NAME_PATTERN, Extending, FileFrame, Frame, Override, PolicyFrame
 from aioresilience.config.schema_fields import Schema, block_of, describe, fields_of, nullable
 from aioresilience.config.schema_words import offers
 from aioresilience.config.vocabulary import IN_OVERLAY, Vocabulary
@@ -73,7 +74,9 @@ def _sections() -> dict[str, Schema]:
     snippet = {"label": "policy", "body": {"${1:name}": {"extends": "${2:http-client}", "timeout": "${3:2s}"}}}
     return {
         **fields_of(Frame),
-        "backends": describe(_named(nullable(block_of(Backend))), "Servers that limits are shared through, by name"),
+        "backends": describe(
+            _named(nullable(block_of(BackendConfig))), "Servers that limits are shared through, by name"
+        ),
         "defaults": describe(_or_null("defaults"), "What lies under every policy"),
         "templates": describe(_named(_or_null("policy")), "Blocks to build policies on; never handed out themselves"),
         "shared": describe(_named(_or_null("shared")), "Pattern instances that several policies use, by name"),

@@ -36,6 +36,7 @@ _BY_PATTERN: Final[Mapping[str, Kind]] = {
 _BY_NAME: Final[Mapping[str, Kind]] = {
     "jitter": Kind("full, equal, decorrelated, or a share such as 10%", (), ("full", "equal", "decorrelated")),
     "mode": Kind("enforce, observe, off, or {enforce: 10%}", (), ("enforce", "observe", "off")),
+    "lease": Kind("auto, or a whole number of permits from 1", ("auto", 50)),
     "expires": Kind("a date and time with its zone, such as 2026-12-01T00:00:00Z", ("2026-12-01T00:00:00Z",)),
 }
 _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
@@ -60,8 +61,10 @@ _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
     "file": ("/run/secrets/redis-password",),
     "import_from": (["httpx"],),
     "include": (["pack:http-client"],),
+    "master": ("limits",),
     "metadata": ({"revision": "7864d60"},),
     "neutral": ({"exceptions": ["LookupError"]},),
+    "nodes": (["sentinel-1.example.invalid:26379", "sentinel-2.example.invalid:26379"],),
     "on_exhausted": ("tell-the-team",),
     "on_retry": ("count-the-retry",),
     "on_success_after_retry": ("count-the-success",),
@@ -78,6 +81,7 @@ _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
     "service": ("checkout",),
     "settings": ({"on_removed": "keep"},),
     "status": (["500", "502-504"],),
+    "sentinel": ({"master": "limits", "nodes": ["sentinel-1.example.invalid:26379"]},),
     "throttle": ({"status": [429]},),
     "url": ("${REDIS_URL:-redis://127.0.0.1:6379/0}", {"file": "/run/secrets/redis-url"}),
     "value": ({"status": "queued"},),
@@ -121,7 +125,9 @@ CHOICES: Final[Mapping[str, str]] = {
     "error": "An unknown name is an error.",
     "default": "An unknown name gets the defaults.",
     "guard": "A reload that drops more than half of the policies is refused.",
-    "allow": "A reload may drop any number of policies.",
+    "allow": "No limit: a reload may drop any number of policies, or any number of calls may start.",
+    "local": "A limit in each process: its part of the fleet's, or per key the whole.",
+    "deny": "No calls until the server is back.",
 }
 """What each choice of a field means."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config.diagnostics import Diagnostic
-from aioresilience.config.document import About, Backend, Route, Settings
+from aioresilience.config.document import About, Route, Settings
 from aioresilience.config.places import Block, Path, Place
 from aioresilience.config.tree import locate
 from aioresilience.failures import Classifier, ExceptionName, Rule
@@ -72,7 +73,7 @@ class Document:
     settings: Settings
     service: str | None
     metadata: Mapping[str, object]
-    backends: Mapping[str, Backend]
+    backends: Mapping[str, BackendConfig]
     routes: tuple[Route, ...]
     """Which policy the HTTP clients use; the first that fits counts."""
     shared: Mapping[tuple[str, str], SharedSpec]
@@ -91,6 +92,8 @@ class Document:
     """Strings that no text may show."""
     tree: Block = field(compare=False, repr=False)
     """All layers in one, before inheritance, as written but for `${…}`; empty in a registry."""
+    layers: Block = field(default_factory=Block, compare=False, repr=False)
+    """All layers in one as they were written: `${…}` not filled in, overrides not laid; empty in a registry."""
     exception_names: tuple[ExceptionName, ...] = field(default=(), compare=False, repr=False)
     """The exceptions that are looked up when an error is first matched."""
 

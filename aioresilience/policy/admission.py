@@ -26,8 +26,9 @@ class _GuardStep:
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
-        self.admit = pattern.admit
-        self.wait = pattern.entry(pattern.mode_in(context))
+        mode = pattern.mode_in(context)
+        self.admit = pattern.admitting(mode)
+        self.wait = pattern.entry(mode)
         self.note = pattern.admitted
 
 

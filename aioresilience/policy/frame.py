@@ -57,7 +57,7 @@ def _body(shape: Shape, n: int, passing: Passing) -> Lines:
 def _guard(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
     part, alone = shape.parts[n], n not in shape.row(n + 1)
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
-    yield f"ticket{n} = p{n}.admit(caller)"
+    yield f"ticket{n} = p{n}.admit(caller)" if part.at_once else f"ticket{n} = None"
     yield f"if ticket{n} is None:"
     yield f"{INDENT}{'if trace is None: ' if n else ''}trace = []"
     yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"

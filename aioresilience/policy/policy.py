@@ -22,7 +22,8 @@ from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.admission import Admission, Entrance
-from aioresilience.policy.partition import Divided, Partition, Partitions
+from aioresilience.policy.divided import Divided
+from aioresilience.policy.partition import Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
 from aioresilience.retry import RetryPolicy

@@ -29,6 +29,8 @@ class Part:
     cls: type[AnyPattern]
     sure: bool = True
     """Guards: enforced, so that whoever passes `enter` has a ticket."""
+    at_once: bool = True
+    """Guards: `admit` comes first."""
     reads: bool = False
     """Results are judged, too."""
     handled: bool = False
@@ -107,7 +109,9 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
         return None
     if isinstance(pattern, Guard):
         reads = pattern.judge(context).classify.reads_results
-        return Part("guard", cls, sure=mode == "enforce", reads=reads, handled=pattern.handler is not None)
+        sure, handled = mode == "enforce", pattern.handler is not None
+        at_once = sure or pattern.admits_observed
+        return Part("guard", cls, sure=sure, at_once=at_once, reads=reads, handled=handled)
     if isinstance(pattern, Bound):
         if mode != "enforce" or not pattern.raises(pattern.config):
             return None

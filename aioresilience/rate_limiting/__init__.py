@@ -2,10 +2,13 @@
 
 from aioresilience.exceptions import RateLimitExceededError, RateLimitReason
 from aioresilience.rate_limiting.config import RateLimitConfig, RateLimiterConfig
+from aioresilience.rate_limiting.fleet import FleetRateLimit
 from aioresilience.rate_limiting.local import LocalRateLimiter, RateLimiter
 from aioresilience.rate_limiting.pattern import MissingKeyError, RateLimit
+from aioresilience.rate_limiting.redis_limiter import RedisRateLimiter
 
 __all__ = [
+    "FleetRateLimit",
     "LocalRateLimiter",
     "MissingKeyError",
     "RateLimit",
@@ -14,4 +17,5 @@ __all__ = [
     "RateLimitReason",
     "RateLimiter",
     "RateLimiterConfig",
+    "RedisRateLimiter",
 ]

@@ -73,6 +73,12 @@ def _parts(rate: Rate) -> dict[str, object]:
 RateField = Annotated[Rate, PlainValidator(read_rate), PlainSerializer(_parts), WithJsonSchema(_RATE_SCHEMA)]
 """A rate: a string such as `"100/second"`, or permits and their period."""
 
+LeaseField = Annotated[
+    Literal["auto"] | Annotated[Count, Field(le=MAX_PERMITS)],
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^auto$", "minimum": 1, "maximum": MAX_PERMITS}),
+]
+"""How many permits are taken ahead: a number, or as many as a key is seen to need."""
+
 
 class RateLimiterConfig(PatternConfig):
     """How many calls may start in a time."""
@@ -92,6 +98,16 @@ class RateLimiterConfig(PatternConfig):
     wait: Seconds | None = Field(default=None, description="Longest wait for a permit, in seconds; unset: none.")
     max_limiters: Count = Field(default=10000, description="Keys with a live limit; new ones beyond share one limit.")
     backend: str | None = Field(default=None, description="Backend that shares the limit; unset: this process alone.")
+    lease: LeaseField | None = Field(
+        default=None,
+        description="Permits taken ahead from the backend and spent in this process within a second: a number, or auto "
+        "for as many as a busy key is seen to need; unset: every call asks the server.",
+    )
+    on_backend_error: Literal["local", "allow", "deny"] = Field(
+        default="local",
+        description="What happens while the backend is away: local, a limit in each process (its part of the fleet's; "
+        "per key the whole); allow, no limit; deny, no calls.",
+    )
 
     @field_validator("burst")
     @classmethod
@@ -100,6 +116,20 @@ class RateLimiterConfig(PatternConfig):
         if info.data.get("algorithm") == "sliding_window" and rate is not None and burst not in (None, rate.permits):
             raise ValueError("a sliding window has no burst: leave it out, or choose gcra or leaky_bucket")
         return burst
+
+    @field_validator("lease")
+    @classmethod
+    def _lease_blurs_a_window(cls, lease: object, info: ValidationInfo) -> object:
+        if lease is not None and info.data.get("algorithm") == "sliding_window":
+            raise ValueError("a sliding window is exact, and a lease is spent later than it is counted: choose gcra")
+        return lease
+
+    @field_validator("backend")
+    @classmethod
+    def _backend_knows_the_algorithm(cls, backend: str | None, info: ValidationInfo) -> str | None:
+        if backend is not None and info.data.get("algorithm") == "leaky_bucket":
+            raise ValueError("a backend counts by gcra or sliding_window; leaky_bucket is for one process")
+        return backend
 
     @property
     def capacity(self) -> int:

@@ -153,11 +153,12 @@ class LocalRateLimiter:
             retry_after=limit.delay(bucket), key=key, rate=rate,
         )  # fmt: skip
         self._publish(EventType.REQUEST_REJECTED, key, rate, 0, limit.table.burst)
-        if self._handler is None or not self._handler.should_handle_exception(error):
+        handler = self._handler
+        if handler is None:
             return error
-        return await self._handler.replacement(
-            RateLimitReason.RATE_LIMIT_EXCEEDED, error, str(error), key=key, rate=rate
-        )
+        context = handler.context(RateLimitReason.RATE_LIMIT_EXCEEDED, key=key, rate=rate)
+        await handler.notify(context)
+        return handler.build(context, message=str(error), default=error)
 
     def _publish(self, kind: EventType, key: str | None, rate: str | None, left: int, burst: int) -> None:
         if self.events.has_listeners():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+import math
+from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
@@ -44,6 +45,8 @@ class RateLimit(Guard[RateLimiterConfig]):
     error_type = RateLimitExceededError
     _limit: Final[Limit]
     splits = True
+    on_backend: ClassVar[bool] = False
+    """Whether a server counts."""
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class RateLimit(Guard[RateLimiterConfig]):
     ) -> None:
         if config is None:
             raise TypeError("a rate limiter needs a rate: RateLimit(config=RateLimiterConfig(rate='100/minute'))")
-        _require_local(config)
+        self._require_backend(config)
         super().__init__(name, config, exceptions=exceptions, clock=clock)
         self.overflowed = 0
         """Calls that went to the bucket which new keys share while the table is full."""
@@ -67,10 +70,17 @@ class RateLimit(Guard[RateLimiterConfig]):
         self._limit = Limit(self._build(config), self.clock, self.events, by_key=config.scope == "key")
         self._census.tables.append(self._limit.table)
 
+    def _require_backend(self, config: RateLimiterConfig) -> None:
+        if config.backend is not None and not self.on_backend:
+            raise ValueError(
+                f"rate_limiter.backend: {config.backend!r} is a name in a file; in Python pass the backend itself: "
+                f"FleetRateLimit(config=…, backend=Backend('{config.backend}', BackendConfig(url=…)))"
+            )
+
     def _build(self, config: RateLimiterConfig) -> AnyBuckets:
         return build(config.algorithm, config.rate, config.capacity, self._census)
 
-    def admit(self, caller: Caller) -> Ticket | None:
+    def admit(self, caller: Caller) -> object | None:
         """Take a permit if there is one and nobody waits for it."""
         limit = self._limit  # whose attributes are read quickly, unlike those of a class with __getattr__
         key: str | None = SHARED
@@ -143,14 +153,14 @@ class RateLimit(Guard[RateLimiterConfig]):
         """Whether a call that finds no permit waits for one."""
         return bool(self.config.wait)
 
-    async def wait(self, caller: Caller) -> Ticket:
+    async def wait(self, caller: Caller) -> object:
         """Wait for a permit, no longer than configured; not at all where the deadline would cut the wait."""
         key, limit, longest = self._place(caller), self._limit, self.config.wait
         if not longest or not limit.in_time(key):
-            raise self._refuse(key, caller)
+            raise self._refuse(key, caller, limit.delay(key))
         ticket = await limit.wait(key, self.clock.monotonic() + longest, self._line_length(longest))
         if ticket is None:
-            raise self._refuse(key, caller)
+            raise self._refuse(key, caller, limit.delay(key))
         if self.listening():
             self._allowed(ticket, caller.key)
         return ticket
@@ -162,18 +172,19 @@ class RateLimit(Guard[RateLimiterConfig]):
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the permits are spent, and when the next one is due."""
         try:
-            return self._refuse(self._place(caller), caller)
+            key = self._place(caller)
+            return self._refuse(key, caller, self._limit.delay(key))
         except MissingKeyError as error:  # under observe, which must not stop the call
             return self.reject(RateLimitReason.RATE_LIMIT_EXCEEDED, str(error))
 
-    def _refuse(self, key: str, caller: Caller) -> RejectionError:
+    def _refuse(self, key: str, caller: Caller, delay: float | None) -> RejectionError:
         limit = rate_text(self.config.rate)
         details: dict[str, object] = {"key": caller.key} if self._limit.by_key else {}
         whose = " (shared by new keys: the table of keys is full)" if key == OVERFLOW else ""
         return self.reject(
             self._reason(key),
             f"rate limiter {self.name!r}: {limit} exceeded{whose}",
-            self._limit.delay(key),
+            delay,
             limit=limit,
             **details,
         )
@@ -184,17 +195,39 @@ class RateLimit(Guard[RateLimiterConfig]):
         windowed = self.config.algorithm == "sliding_window"
         return RateLimitReason.WINDOW_EXHAUSTED if windowed else RateLimitReason.RATE_LIMIT_EXCEEDED
 
+    def takes(self, config: RateLimiterConfig) -> bool:
+        """Tell whether this instance may go on under the config: whoever counts stays the same."""
+        return config.backend == self.config.backend
+
+    def succeed(self, old: RateLimit) -> None:
+        """Take over from a limiter that counted elsewhere or for others too, with what it knows to be spent."""
+        by_key, before = self._limit.by_key, old._limit
+        with before.table.census.lock:  # others may go on with the old one
+            if by_key == before.by_key:
+                self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+            else:
+                carry = Buckets.split if by_key else Buckets.join
+                self._limit.replace(self._build(self.config), lambda new, _, now: carry(new, before.table, now))
+
+    def bequeath(self, heir: AnyBuckets, now: float) -> None:
+        """Charge other buckets with the share that is spent here."""
+        heir.inherit(self._limit.table, now)
+
+    def spent(self) -> dict[str, int]:
+        """Return how many permits of each key this process has spent, as far as they have not been refilled."""
+        table, now = self._limit.table, self.clock.monotonic()
+        with self._census.lock:
+            shares = {key: table.share(entry, now) for key, entry in table.live(now)}
+        return {key: math.ceil(share * table.burst - 1e-6) for key, share in shares.items()}
+
     def retune(self, config: RateLimiterConfig) -> None:
         """Keep the spent share of every bucket, rescaled; another algorithm or scope starts charged with it.
 
-        Never raises, since it runs in the middle of a reload: with a backend the limit stays in this process, and an
-        event says so.
+        Never raises, since it runs in the middle of a reload.
         """
         old = self.config
         super().retune(config)
         self._census.limit = config.max_limiters
-        if config.backend is not None and self.listening():
-            self._publish(EventType.BACKEND_DEGRADED, {"backend": config.backend, "in_use": "local"})
         if _shape(old) == _shape(config):
             return
         with self._limit.lock:
@@ -249,6 +282,7 @@ class RateLimit(Guard[RateLimiterConfig]):
                 "scope": config.scope,
                 "backend": config.backend,
                 "backend_in_use": "local",
+                "degraded": 0,
                 "live_keys": self._census.live(now),
                 "max_limiters": config.max_limiters,
                 "waiting": self._limit.waiting,
@@ -296,11 +330,3 @@ class RateLimit(Guard[RateLimiterConfig]):
 
 def _shape(config: RateLimiterConfig) -> tuple[object, ...]:
     return config.rate, config.capacity, config.algorithm, config.scope
-
-
-def _require_local(config: RateLimiterConfig) -> None:
-    if config.backend is not None:
-        raise ValueError(
-            f"rate_limiter.backend: {config.backend!r} cannot be used yet: limits are kept in this process; "
-            f"leave backend out"
-        )

@@ -8,10 +8,39 @@ from dataclasses import dataclass
 
 from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
+from aioresilience.events import EventType, ResilienceEvent
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy import Policy, Snapshot, attempt_timeout
+from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
+from aioresilience.registry.backends import Backends
 
 Shared = dict[tuple[str, str], AnyPattern]
+
+
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """A pattern in the place of another one, because `use` or `backend` changed; `fresh`: nobody has used it yet."""
+
+    pattern: AnyPattern
+    before: AnyPattern
+    fresh: bool
+
+    def take_over(self) -> None:
+        """Start with what was spent before, where that means something, and say what becomes of the state."""
+        kept = "nothing" if self.fresh else "what the shared one has"
+        if self.fresh and isinstance(self.pattern, RateLimit) and isinstance(self.before, RateLimit):
+            self.pattern.succeed(self.before)
+            kept = "the spent share"
+        if self.pattern.listening():
+            kind, name, facts = self.pattern.pattern_type, self.pattern.name, self._what() | {"kept": kept}
+            self.pattern.events.publish(ResilienceEvent(kind, EventType.STATE_RESTARTED, name, metadata=facts))
+
+    def _what(self) -> dict[str, str]:
+        old, new = (str(pattern.policy or pattern.name) for pattern in (self.before, self.pattern))
+        if old != new:
+            return {"use": f"{old} -> {new}"}
+        old, new = (str(getattr(pattern.config, "backend", None)) for pattern in (self.before, self.pattern))
+        return {"backend": f"{old} -> {new}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +53,7 @@ class Rebuilt:
     retuned: tuple[tuple[AnyPattern, PatternConfig], ...]
     before: tuple[tuple[AnyPattern, PatternConfig], ...]
     snapshot: Snapshot
+    heirs: tuple[Heir, ...] = ()
 
     def undo(self) -> None:
         """Put everything back as it was before `put`."""
@@ -37,6 +67,8 @@ class Rebuilt:
         for pattern, config in self.retuned:
             if pattern.config != config:
                 pattern.retune(config)
+        for heir in self.heirs:
+            heir.take_over()
         self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
@@ -48,6 +80,7 @@ class Builder:
         self._clock = clock
         self._sharing = threading.Lock()
         self.shared: Shared = {}
+        self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
         """Build a policy of that name from nothing."""
@@ -60,33 +93,57 @@ class Builder:
         kept = {p.key: p for p in policy.patterns} if old is not None else {}
         patterns: list[AnyPattern] = []
         retuned: list[tuple[AnyPattern, PatternConfig]] = []
+        heirs: list[Heir] = []
         for key, config in new.patterns:
             bare = without_mode(config)
             same = old is not None and old.shared.get(key) == new.shared.get(key)
-            pattern = kept.get(key) if same else None
+            before = kept.get(key)
+            pattern = before if same and before is not None and goes_on(before, bare) else None
             if pattern is None:
+                fresh = (key, new.shared.get(key)) not in self.shared
                 pattern = self._make(policy.name, key, bare, new.shared)
+                heirs.extend([] if before is None else [Heir(pattern, before, fresh)])
             retuned.append((pattern, bare))
             patterns.append(pattern)
-        before = tuple((pattern, pattern.config) for pattern in patterns)
-        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), before, policy.settled)
+        configs = tuple((pattern, pattern.config) for pattern in patterns)
+        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), configs, policy.settled, tuple(heirs))
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:
-            return self._kinds[key](name=policy, config=config, clock=self._clock)
+            return self._new(key, policy, config)
         with self._sharing:
             return self._one_for_all(key, shared[key], config)
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
-        pattern = self.shared.get((key, name))
-        if pattern is None:
-            pattern = self.shared[key, name] = self._kinds[key](name=name, config=config, clock=self._clock)
-            pattern.policy = f"shared:{name}"
+        before = self.shared.get((key, name))
+        if before is not None and goes_on(before, config):
+            return before
+        pattern = self.shared[key, name] = self._new(key, name, config, f"shared:{name}")
+        pattern.policy = f"shared:{name}"
+        inherit(pattern, before)
         return pattern
+
+    def _new(self, key: str, name: str, config: PatternConfig, known_as: str | None = None) -> AnyPattern:
+        kind = self._kinds[key]
+        if kind is RateLimit and isinstance(config, RateLimiterConfig) and config.backend is not None:
+            backend = self.backends.get(config.backend)
+            return FleetRateLimit(name, config, backend=backend, clock=self._clock, known_as=known_as)
+        return kind(name=name, config=config, clock=self._clock)
 
     def renew_lock(self) -> None:
         """Take a lock that nobody holds, in a forked child."""
         self._sharing = threading.Lock()
+
+
+def goes_on(pattern: AnyPattern, config: PatternConfig) -> bool:
+    """Tell whether an instance can be retuned; one that counts elsewhere from now on is a new one."""
+    return not isinstance(pattern, RateLimit) or not isinstance(config, RateLimiterConfig) or pattern.takes(config)
+
+
+def inherit(pattern: AnyPattern, before: AnyPattern | None) -> None:
+    """Charge a new limiter with what the one in its place had spent in this process."""
+    if isinstance(pattern, RateLimit) and isinstance(before, RateLimit):
+        pattern.succeed(before)
 
 
 def without_mode(config: PatternConfig) -> PatternConfig:

@@ -13,7 +13,6 @@ from aioresilience.config import AnySource, ConfigError, Document, FileSource, P
 from aioresilience.config.load import paced
 from aioresilience.config.process import PREFIX, process_settings
 from aioresilience.pattern import AnyPattern
-from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry.fingerprint import Fingerprint, fingerprint
 from aioresilience.registry.sources import file_sources, read_settled
 
@@ -78,7 +77,6 @@ class Loader:
             _refuse_moving(looked)
             raise
         _refuse_moving(looked)
-        _refuse_backends(document)
         return document
 
     def _load(
@@ -115,18 +113,6 @@ def _note(looked: dict[str, Fingerprint], path: str) -> None:
 def _refuse_moving(looked: Mapping[str, Fingerprint]) -> None:
     if any(fingerprint([path]) != before for path, before in looked.items()):
         raise _Moving
-
-
-def _refuse_backends(document: Document) -> None:
-    """Refuse limits that ask for a server: counting them in each process alone would be another limit."""
-    found = [
-        diagnose("AR322", spec.place(("rate_limiter", "backend")), "limits on a backend are not available yet")
-        for spec in document.policies.values()
-        for _, config in spec.patterns
-        if isinstance(config, RateLimiterConfig) and config.backend is not None
-    ]
-    if found:
-        raise ConfigError(found)
 
 
 def breathe() -> None:

@@ -76,7 +76,8 @@ class Registry:
         if error is not None:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
-        reporting.findings(self, document)
+        self.builder.backends.follow(document.backends)
+        reporting.findings(self)
         self.overrides.follow(document)
 
     @classmethod
@@ -308,6 +309,18 @@ class Registry:
         """Put back what handled the signals before."""
         self._signals.stop()
 
+    def close(self) -> None:
+        """Stop watching, give leased permits back and close the connections of the backends; blocks for a moment.
+
+        The policies go on as they are; a check on a backend opens it again.
+        """
+        self.stop_watching()
+        self.builder.backends.close()
+
+    async def aclose(self) -> None:
+        """Close in a worker thread, for coroutines."""
+        await asyncio.to_thread(self.close)
+
     def watching(self) -> Watching:
         """Watch inside an `async with` block."""
         return Watching(self._watcher)
@@ -315,6 +328,10 @@ class Registry:
     def status(self) -> dict[str, object]:
         """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
         return reporting.status(self, self._watcher)
+
+    def overview(self) -> dict[str, object]:
+        """Return what `status` does without the policies, for who asks often."""
+        return reporting.overview(self, self._watcher)
 
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""

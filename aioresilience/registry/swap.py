@@ -20,6 +20,7 @@ def swap(registry: Registry, document: Document) -> None:
     """
     breathe = pace()
     known = dict(registry.specs)
+    registry.builder.backends.expect(document.backends)
     swapping = Swapping(registry, document, registry.ledger.generation + 1)
     try:
         built = list(swapping.build(known, breathe))
@@ -83,5 +84,6 @@ class Swapping:
     def _finish(self) -> None:
         registry = self._registry
         registry.ledger.accept(self._document, registry.clock.wall())
+        registry.builder.backends.follow(self._document.backends)
         for one in self._done:
             registry.specs[one.policy.name] = one.spec

@@ -1,6 +1,6 @@
 """What code written for 0.2 relies on beyond names: attributes, metric keys, return values, callbacks, formulas.
 
-Left out here, because they are not there yet: `RedisRateLimiter` and `aioresilience.integrations.fastapi`.
+`RedisRateLimiter` has a room of its own, `tests/redis`; `aioresilience.integrations.fastapi` is not there yet.
 """
 
 from __future__ import annotations

@@ -170,3 +170,22 @@ async def test_an_attribute_that_is_a_field_can_be_set_and_takes_effect():
     assert [await shedder.acquire(), await shedder.acquire()] == [True, False]
     with pytest.raises(ValueError, match="max_requests"):
         shedder.max_requests = -1
+
+
+async def test_the_errors_of_the_users_function_are_not_replaced_but_the_refusals_are():
+    def transform(error: BaseException | None, context: ExceptionContext) -> Exception:
+        assert error is None
+        return KeyError(context.reason.name)
+
+    circuit = CircuitBreaker("c", CircuitConfig(failure_threshold=1), ExceptionConfig(exception_transformer=transform))
+    with pytest.raises(Boom):
+        await circuit.call(boom)
+    with pytest.raises(KeyError, match="CIRCUIT_OPEN"):
+        await circuit.call(boom)
+    told: list[ExceptionContext] = []
+    choice = ExceptionConfig(exception_type=KeyError, handled_exceptions=(OSError,), on_exception=told.append)
+    limiter = LocalRateLimiter(exceptions=choice)
+    await limiter.acquire("user", "1/hour")
+    with pytest.raises(KeyError):
+        await limiter.acquire("user", "1/hour")
+    assert [(one.reason.name, one.original_exception) for one in told] == [("RATE_LIMIT_EXCEEDED", None)]

@@ -126,15 +126,6 @@ def test_the_end_of_a_file_is_remembered_across_an_applied_document(tmp_path):
     assert registry.reload().outcome == "rejected"
 
 
-def test_a_limit_on_a_backend_is_refused_at_load_and_not_at_the_first_call():
-    text = (
-        "version: 1\nbackends: {main: {type: redis, url: 'redis://127.0.0.1'}}\n"
-        "policies: {a: {rate_limiter: {rate: 1/second, backend: main}}}"
-    )
-    with pytest.raises(ConfigError, match="not available yet"):
-        Registry.from_text(text)
-
-
 def test_a_removed_policy_stays_as_it_was_where_unknown_names_get_the_defaults():
     head = "version: 1\nsettings: {on_unknown_policy: default, shrink: allow}\ndefaults: {timeout: 9s}\n"
     registry = Registry.from_text(head + "policies: {a: {bulkhead: 1}, b: {bulkhead: 2}}")

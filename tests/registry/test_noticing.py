@@ -1,6 +1,7 @@
 """Every way in which a file changes is noticed, by the system's notices or by polling alone."""
 
 import asyncio
+import ctypes
 import os
 import shutil
 import subprocess
@@ -280,6 +281,29 @@ async def test_the_watcher_outlives_what_is_raised_in_it(error, file, monkeypatc
             assert watched.registry.status()["watcher"]["alive"]
 
 
+async def test_a_killed_watcher_has_another_thread_take_over(file):
+    """Killed as hard as Python allows, wherever it is, again and again."""
+    kill = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    async with Watched(file) as watched:
+        watcher = watched.registry._watcher
+        for places in range(2, 12):
+            for _ in range(3):
+                kill(ctypes.c_ulong(watcher._thread.ident), ctypes.py_object(SystemExit))
+                await asyncio.sleep(0.01)
+            rename_over(file, places)
+        await watched.shows(11)
+        assert watched.registry.status()["watcher"]["alive"]
+
+
+async def test_changes_of_other_files_in_the_folder_do_not_fill_the_log(file, caplog):
+    caplog.set_level("DEBUG")
+    async with Watched(file) as watched:
+        file.with_name("beside.txt").write_text("x")
+        rename_over(file, 2)
+        await watched.shows(2)
+    assert {record.name for record in caplog.records} <= {"aioresilience.registry", "asyncio"}
+
+
 async def test_the_age_of_the_last_tick_shows_a_watcher_that_hangs(file, monkeypatch):
     async with Watched(file) as watched:
         assert watched.registry.status()["watcher"]["last_tick_age_seconds"] < PATIENCE
@@ -458,3 +482,14 @@ def test_fork(open_folder):
     rename_over(open_folder / "resilience.yaml", 9)
     assert process.communicate(timeout=60)[0].strip() == "all of them"
     assert process.returncode == 0
+
+
+async def test_a_secret_file_that_is_mounted_later_is_waited_for(noticing, file):
+    secret = file.parent / "secrets" / "url"
+    text_with_secret = f"version: 1\nbackends: {{main: {{type: redis, url: {{file: {secret}}}}}}}\n" + text(2)[11:]
+    async with Watched(file) as watched:
+        file.write_text(text_with_secret)
+        await eventually(lambda: not watched.registry.status()["last_reload_successful"])
+        secret.parent.mkdir()
+        secret.write_text("redis://127.0.0.1:6379/0\n")
+        await watched.shows(2)

@@ -105,10 +105,14 @@ async def test_lint_findings_are_applied_and_told(registry, file):
         replace(file, "timeout: 2s", "timeout: 3")
         result = registry.reload()
         [event] = await log.wait_for("config_lint")
-    assert result.outcome == "applied"
-    assert [finding.id for finding in result.diagnostics] == ["AR412"]
-    assert event.details["id"] == "AR412"
-    assert "AR412" in registry.status()["findings"][0]
+        assert result.outcome == "applied"
+        assert [finding.id for finding in result.diagnostics] == ["AR412"]
+        assert event.details["id"] == "AR412"
+        assert "AR412" in registry.status()["findings"][0]
+        replace(file, "bulkhead: 2", "bulkhead: 3")
+        assert registry.reload().outcome == "applied"
+        await log.wait_for("reload_applied", 2)
+        assert len(log.of("config_lint")) == 1, "known already"
 
 
 async def test_a_listener_that_raises_is_isolated_and_counted(registry, file):
@@ -194,6 +198,14 @@ async def test_retry_brought_into_a_policy_used_by_admit_is_skipped_there_with_a
         async with policy.admit():
             pass
         await log.wait_for("pattern_skipped")
+
+
+def test_an_added_policy_is_there_at_once(registry, file):
+    assert "refunds" not in registry
+    file.write_text(BASIC + "  refunds: {bulkhead: 4}\n")
+    [change] = registry.reload().changes
+    assert str(change) == "refunds: added"
+    assert registry.get("refunds").bulkhead.max_concurrent == 4
 
 
 async def test_a_removed_policy_in_use_is_told_as_retired(registry, file):

@@ -230,16 +230,6 @@ def test_a_backend_is_refused_at_build():
         limiter(backend="main")
 
 
-async def test_a_reload_that_brings_a_backend_stays_local_and_says_so():
-    limit, seen = limiter(), []
-    limit.events.add_handler("backend_degraded", seen.append)
-    limit.retune(RateLimiterConfig(rate="1/minute", backend="main"))
-    await told()
-    assert [event.metadata for event in seen] == [{"backend": "main", "in_use": "local"}]
-    assert limit.status()["backend_in_use"] == "local"
-    assert [limit.admit(ANYONE) is not None for _ in range(2)] == [True, False]
-
-
 @pytest.mark.parametrize(
     "rate",
     ["5/second", {"permits": 5, "per": "1s"}, {"permits": 5, "per": 1}, Rate(5, 1.0)],

@@ -1,0 +1,73 @@
+-- The generic cell rate algorithm for many buckets at once, by the server's clock.
+--
+-- KEYS[i] is a bucket. ARGV holds nine numbers for each: permits and period (microseconds) of the rate, burst,
+-- permits asked for, permits wanted ahead as a lease, the parts into which what remains is shared for a lease,
+-- permits given back, and of those the instant at which they were granted and the level up to which they filled.
+--
+-- A bucket is "level:at:permits:period:burst": so many permits were spent and not refilled at that instant, under that
+-- rate. Under another rate the spent share stays the same. An empty bucket has no key. A
+-- refused call writes nothing, unless the rate changed or the clock was set back.
+--
+-- The answer holds six values for each bucket: permits granted, permits leased, the instant, the level after them,
+-- microseconds until the next permit (0: there is one), and permits left.
+
+local WIDTH = 9
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local answer = {}
+
+for index, key in ipairs(KEYS) do
+  local first = (index - 1) * WIDTH
+  local function number(position) return tonumber(ARGV[first + position]) end
+  local permits, period, burst = number(1), number(2), number(3)
+  local asked, ahead, parts, back, granted_at, filled = number(4), number(5), number(6), number(7), number(8), number(9)
+  local rate = permits / period
+  local slack = math.min(0.5, 0.000001 + rate * 0.01)  -- ten nanoseconds' worth, and a millionth of a permit
+
+  local level = 0
+  local changed = false
+  local stored = redis.call('GET', key)
+  if stored then
+    local spent, at, old_permits, old_period, old_burst = string.match(stored, '^(.-):(.-):(.-):(.-):(.-)$')
+    local elapsed = now - at
+    if elapsed < 0 then  -- the clock was set back: nothing is refilled, and from here on it drains as ever
+      elapsed = 0
+      changed = true
+    end
+    level = math.max(0, spent - elapsed * old_permits / old_period)
+    if tonumber(old_permits) ~= permits or tonumber(old_period) ~= period or tonumber(old_burst) ~= burst then
+      level = math.min(1, level / old_burst) * burst
+      changed = asked > 0 or back == 0  -- from here on it drains under this rate
+      back = 0  -- it was charged under another one
+    end
+  end
+
+  level = math.max(0, level - math.min(back, math.max(0, filled - math.max(0, now - granted_at) * rate)))
+  local granted = math.min(asked, math.max(0, math.floor(burst + slack - level)))
+  level = level + granted
+  local leased = 0
+  if granted == asked and ahead > 0 then
+    leased = math.min(ahead, math.max(0, math.floor((burst - level) / parts)))
+    level = level + leased
+  end
+
+  if granted + leased > 0 or changed or (back > 0 and stored) then
+    local lifetime = math.ceil(level / rate / 1000)
+    if lifetime > 0 then
+      local bucket = string.format('%.17g:%.0f:%.0f:%.17g:%.0f', level, now, permits, period, burst)
+      redis.call('SET', key, bucket, 'PX', string.format('%.0f', lifetime))
+    else
+      redis.call('DEL', key)
+    end
+  end
+
+  local missing = level + 1 - burst
+  answer[#answer + 1] = granted
+  answer[#answer + 1] = leased
+  answer[#answer + 1] = string.format('%.0f', now)
+  answer[#answer + 1] = string.format('%.17g', level)
+  answer[#answer + 1] = missing > slack and math.ceil(missing / rate) or 0
+  answer[#answer + 1] = math.max(0, math.floor(burst - level + 0.000001))
+end
+
+return answer

@@ -1,0 +1,121 @@
+-- The sliding window as a log of instants, for many logs at once, by the server's clock.
+--
+-- KEYS[i] is a log. ARGV holds nine numbers for each: permits and period (microseconds) of the rate, then burst, permits
+-- asked for, two for leases, permits given back, the instant at which those were granted, and a level; burst, leases
+-- and levels are for other algorithms.
+--
+-- A log is a list: "permits:period" of the rate under which it was written, then the instants, the oldest first. Under
+-- another rate their ages and their number are rescaled. A refused call spends nothing.
+--
+-- The answer holds six values for each log: permits granted, 0, the instant, 0, microseconds until the next permit
+-- (0: there is one), and permits left.
+
+local WIDTH = 9
+local CHUNK = 1000
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local answer = {}
+
+local function push(key, instants)
+  for start = 1, #instants, CHUNK do
+    redis.call('RPUSH', key, unpack(instants, start, math.min(#instants, start + CHUNK - 1)))
+  end
+end
+
+local function text(instant)
+  return string.format('%.0f', instant)
+end
+
+-- Write the whole log anew, each instant moved by `moved`.
+local function rewrite(key, header, instants, moved)
+  local log = {header}
+  for position, instant in ipairs(instants) do log[position + 1] = text(moved(tonumber(instant))) end
+  redis.call('DEL', key)
+  push(key, log)
+end
+
+-- Drop what is out of the window, which is half open: what is a period old is out of it. Return how many are left.
+local function purge(key, header, period)
+  local length = redis.call('LLEN', key) - 1
+  local expired = 0
+  while expired < length do
+    local oldest = redis.call('LRANGE', key, expired + 1, expired + 100)
+    local found = 0
+    for _, instant in ipairs(oldest) do
+      if instant + period > now then break end
+      found = found + 1
+    end
+    expired = expired + found
+    if found < #oldest then break end
+  end
+  if expired > 0 then
+    redis.call('LTRIM', key, expired, -1)
+    redis.call('LSET', key, 0, header)
+  end
+  return length - expired
+end
+
+-- Keep the share of the permits that was spent under another rate, the ages of the instants rescaled.
+local function rescale(key, old_header, header, permits, period)
+  local old_permits, old_period = string.match(old_header, '^(.-):(.-)$')
+  local spent = purge(key, old_header, tonumber(old_period))
+  local count = math.min(permits, math.ceil(spent / old_permits * permits - 0.000000001))
+  local instants = redis.call('LRANGE', key, 1, -1)
+  local kept = {}
+  for position = 1, count do
+    local source = count <= spent and spent - count + position or math.floor((position - 1) * spent / count) + 1
+    kept[position] = instants[source]
+  end
+  rewrite(key, header, kept, function(instant) return now - (now - instant) * period / old_period end)
+end
+
+for index, key in ipairs(KEYS) do
+  local first = (index - 1) * WIDTH
+  local permits, period = tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
+  local asked, back, granted_at = tonumber(ARGV[first + 4]), tonumber(ARGV[first + 7]), ARGV[first + 8]
+  local header = string.format('%.0f:%.17g', permits, period)
+  local used = 0
+
+  local stored = redis.call('LINDEX', key, 0)
+  if stored and stored ~= header and back > 0 and asked == 0 then
+    stored = nil  -- given back under a rate that is past
+  end
+  if stored then
+    local newest = tonumber(redis.call('LINDEX', key, -1)) or 0
+    if newest > now then  -- the clock was set back: without this, nothing would leave the window for as long
+      local instants = redis.call('LRANGE', key, 1, -1)
+      rewrite(key, stored, instants, function(instant) return instant - (newest - now) end)
+    end
+    if stored ~= header then
+      rescale(key, stored, header, permits, period)
+    elseif back > 0 then  -- an instant is forgotten for each permit given back
+      redis.call('LREM', key, -back, granted_at)
+    end
+    used = purge(key, header, period)
+  end
+
+  local granted = math.min(asked, math.max(0, permits - used))
+  if granted > 0 then
+    local instants = {}
+    if not stored then instants[1] = header end
+    for _ = 1, granted do instants[#instants + 1] = text(now) end
+    push(key, instants)
+    used = used + granted
+  end
+  if granted > 0 or (stored and stored ~= header) then
+    redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(period / 1000) + 1))
+  end
+
+  local delay = 0
+  if used >= permits then
+    delay = math.ceil(redis.call('LINDEX', key, used + 1 - permits) + period - now)
+  end
+  answer[#answer + 1] = granted
+  answer[#answer + 1] = 0
+  answer[#answer + 1] = text(now)
+  answer[#answer + 1] = 0
+  answer[#answer + 1] = delay
+  answer[#answer + 1] = math.max(0, permits - used)
+end
+
+return answer

@@ -1,0 +1,317 @@
+"""What happens to calls while the server is down, hangs, is slow, or cuts its answers: bounded, visible, soon over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from aioresilience import Policy, RateLimitExceededError
+from aioresilience.backends import Backend, BackendConfig
+from aioresilience.rate_limiting import FleetRateLimit, RateLimiterConfig
+from aioresilience.testing import EventLog
+from tests.redis.proxy import FaultProxy
+from tests.redis.servers import Server, server
+
+BUDGET = 0.25
+
+
+async def ok() -> str:
+    return "ok"
+
+
+@pytest.fixture
+def proxy(one_server: Server) -> Iterator[FaultProxy]:
+    one = FaultProxy(one_server.port)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def behind(make: Callable[..., Backend], proxy: FaultProxy) -> Backend:
+    return make(url=proxy.url, timeout=BUDGET)
+
+
+def policy_of(backend: Backend, **config: object) -> Policy:
+    given = {"rate": "1000/hour", **config}
+    return Policy("p", [FleetRateLimit("p", RateLimiterConfig(**given), backend=backend)])
+
+
+async def settled(check: Callable[[], object], patience: float = 15.0) -> None:
+    async with asyncio.timeout(patience):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+async def timed(policy: Policy) -> float:
+    begun = time.perf_counter()
+    assert await policy.call(ok) == "ok"
+    return time.perf_counter() - begun
+
+
+def median(numbers: list[float]) -> float:
+    return sorted(numbers)[len(numbers) // 2]
+
+
+async def test_a_server_that_never_answers_costs_the_budget_once(behind, proxy):
+    policy = policy_of(behind)
+    await policy.call(ok)
+    proxy.black_hole = True
+    first = await timed(policy)
+    later = [await timed(policy) for _ in range(200)]
+    assert BUDGET * 0.9 <= first < BUDGET + 0.25, first  # the rest is for a machine that is busy
+    assert median(later) <= 0.001
+    assert behind.reason == "timeout"
+
+
+async def test_everybody_who_waits_gives_up_with_the_first(behind, proxy):
+    policy = policy_of(behind)
+    await policy.call(ok)
+    proxy.black_hole = True
+    begun = time.perf_counter()
+    early = [asyncio.create_task(policy.call(ok)) for _ in range(5)]
+    await asyncio.sleep(BUDGET / 2)
+    late = time.perf_counter()
+    await asyncio.gather(*[policy.call(ok) for _ in range(50)])
+    assert time.perf_counter() - late < BUDGET, "they waited for a budget of their own"
+    await asyncio.gather(*early)
+    assert time.perf_counter() - begun < 4 * BUDGET
+
+
+async def test_it_is_asked_again_once_a_probe_has_found_it(behind, proxy):
+    policy = policy_of(behind)
+    proxy.black_hole = True
+    with EventLog() as log:
+        await policy.call(ok)
+        proxy.black_hole = False
+        await settled(lambda: behind.available)
+        await log.wait_for("backend_recovered")
+    before = behind.status()["checks"]
+    await policy.call(ok)
+    assert behind.status()["checks"] == before + 1
+
+
+FAULTS: dict[str, Callable[[FaultProxy], None]] = {
+    "resets": lambda proxy: (setattr(proxy, "reset", True), proxy.reset_all()),
+    "refuses": lambda proxy: proxy.refuse(),
+    "hangs": lambda proxy: setattr(proxy, "black_hole", True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("decision", ["allow", "deny", "local"])
+async def test_each_decision_without_the_server_is_counted_and_told(behind, proxy, fault, decision):
+    policy = policy_of(behind, rate="3/hour", on_backend_error=decision)
+    await policy.call(ok)
+    FAULTS[fault](proxy)
+    with EventLog("backend_degraded") as log:
+        results = await asyncio.gather(*[policy.call(ok) for _ in range(6)], return_exceptions=True)
+        results += [await _outcome(policy) for _ in range(4)]
+        limiter = policy.rate_limiter
+        told = [event for event in await log.wait_for("backend_degraded", 11) if event.pattern_name == "p"]
+    assert results.count("ok") == {"allow": 10, "deny": 0, "local": 2}[decision]  # one of three was spent there
+    assert limiter.degraded == limiter.status()["degraded"] == 10
+    assert len(told) == 10
+    assert {event.metadata["in_use"] for event in told} == {decision}
+    assert limiter.status()["backend_in_use"] == decision
+
+
+async def _outcome(policy: Policy) -> object:
+    try:
+        return await policy.call(ok)
+    except RateLimitExceededError as error:
+        return error
+
+
+async def test_a_denial_says_that_the_server_is_away(behind, proxy):
+    policy = policy_of(behind, on_backend_error="deny")
+    proxy.refuse()
+    with pytest.raises(RateLimitExceededError, match=r"backend 'main' is away \(connection\)"):
+        await policy.call(ok)
+
+
+async def test_down_at_start_is_no_error_and_it_comes_later(make, proxy):
+    proxy.refuse()
+    backend = make(url=proxy.url)
+    policy = policy_of(backend)
+    assert await policy.call(ok) == "ok"
+    assert not backend.available
+    proxy.listen()
+    await settled(lambda: backend.available)
+    assert backend.status()["trips"] == 1
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced_unseen(make, proxy):
+    backend = make(url=proxy.url)
+    policy = policy_of(backend)
+    await policy.call(ok)
+    proxy.reset_all()
+    await policy.call(ok)
+    assert backend.status()["trips"] == 0
+    assert policy.rate_limiter.degraded == 0
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 30])
+async def test_a_reply_cut_in_the_middle_never_reaches_another_caller(make, proxy, cut):
+    backend = make(url=proxy.url, max_connections=1)
+    policy = policy_of(backend, scope="key", rate="5/hour")
+    for key in ("a", "b"):
+        for _ in range(5):
+            await policy.bind(key=key).call(ok)
+    proxy.cut = cut
+    results = await asyncio.gather(
+        *[policy.bind(key=key).call(ok) for key in ("a", "c", "b", "d")], return_exceptions=True
+    )
+    assert [result == "ok" for result in results] == [False, True, False, True]
+    assert proxy.connections >= 2
+
+
+async def test_a_caller_cancelled_half_way_leaves_the_connection_to_nobody(make, proxy):
+    backend = make(url=proxy.url, max_connections=1)
+    policy = policy_of(backend, scope="key", rate="2/hour")
+    await policy.bind(key="x").call(ok)
+    proxy.delay = 0.02
+    for turn in range(10):
+        doomed = asyncio.create_task(policy.bind(key="full").call(ok))
+        await asyncio.sleep(0.002 * turn)
+        doomed.cancel()
+        assert await policy.bind(key=f"k{turn}").call(ok) == "ok"
+        await asyncio.gather(doomed, return_exceptions=True)
+    assert backend.status()["trips"] == 0
+
+
+async def test_a_slow_server_counts_as_away_after_a_second(make, proxy):
+    backend = make(url=proxy.url, timeout=5.0, slow=0.02)
+    policy = policy_of(backend)
+    await policy.call(ok)
+    proxy.delay = 0.06
+    begun = time.monotonic()
+    while backend.available and time.monotonic() - begun < 15:
+        await policy.call(ok)
+    assert backend.reason == "slow"
+    assert time.monotonic() - begun >= 0.9
+    proxy.delay = 0.0
+    await settled(lambda: backend.available, 30)
+
+
+async def test_a_burst_of_slow_answers_is_no_reason(make, proxy):
+    backend = make(url=proxy.url, timeout=5.0, slow=0.3)
+    policy = policy_of(backend)
+    proxy.delay = 0.4
+    for _ in range(2):
+        await policy.call(ok)
+    proxy.delay = 0.0
+    for _ in range(20):
+        await policy.call(ok)
+    assert backend.available
+
+
+async def test_a_read_only_replica_counts_as_away_until_it_takes_writes():
+    with server() as one, server("--replicaof", "127.0.0.1", str(one.port)) as replica:
+        backend = Backend("main", BackendConfig(url=replica.url, timeout=5.0, slow=5.0))
+        try:
+            policy = policy_of(backend)
+            assert await policy.call(ok) == "ok"
+            assert backend.reason == "read_only"
+            with replica.client() as client:
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            await settled(lambda: backend.available)
+        finally:
+            await backend.aclose()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+async def test_a_server_process_that_dies_or_freezes_under_load(number):
+    with server() as one:
+        backend = Backend("main", BackendConfig(url=one.url, timeout=BUDGET, slow=5.0))
+        policy, longest, done = policy_of(backend, rate="1000000/second", on_backend_error="allow"), 0.0, 0
+
+        async def load() -> None:
+            nonlocal longest, done
+            while not enough.is_set():
+                longest = max(longest, await timed(policy))
+                done += 1
+                await asyncio.sleep(0)
+
+        enough = asyncio.Event()
+        tasks = [asyncio.create_task(load()) for _ in range(20)]
+        try:
+            await settled(lambda: done > 500)
+            one.signal(number)
+            await settled(lambda: not backend.available)
+            await settled(lambda: policy.rate_limiter.degraded > 500)
+            if number == signal.SIGSTOP:
+                one.signal(signal.SIGCONT)
+            else:
+                one.kill()
+                one.start()
+            await settled(lambda: backend.available)
+            before = backend.status()["checks"]
+            await settled(lambda: backend.status()["checks"] > before + 200)
+        finally:
+            enough.set()
+            await asyncio.gather(*tasks)
+            await backend.aclose()
+        assert longest < 2 * BUDGET + 1.0  # a second for a machine that is busy
+
+
+async def test_credentials_are_in_no_text(caplog, make, proxy):
+    caplog.set_level(logging.DEBUG)
+    secrets = {"url": f"redis://app:hunter2@127.0.0.1:{proxy.port}/0", "password": "hunter3", "username": "user4"}
+    backend = make(**secrets, timeout=5.0)
+    policy = policy_of(backend, on_backend_error="deny")
+    with EventLog() as log, pytest.raises(RateLimitExceededError) as caught:
+        await policy.call(ok)
+    assert backend.reason == "forbidden"
+    texts = [repr(backend), repr(backend.config), str(backend.status()), str(policy.status()), repr(caught.value)]
+    texts += [str(event.to_dict()) for event in log.events] + [caplog.text, str(caught.value.metadata)]
+    assert not [text for text in texts if "hunter" in text or "user4" in texts[0]]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:hunter2@x", "redis://u:hunter2@x:notaport", "hunter2", "redis://u:hunter2@x:0"]
+)
+def test_a_bad_url_is_refused_without_a_word_of_it(url):
+    with pytest.raises(ValueError, match="expected a url") as caught:
+        BackendConfig(url=url)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+
+
+async def test_a_secret_file_is_read_at_every_connect(tmp_path, make, one_server):
+    url = tmp_path / "url"
+    backend = make(url={"file": str(url)})
+    policy = policy_of(backend)
+    assert await policy.call(ok) == "ok"
+    assert backend.reason == "secret"
+    url.write_text(one_server.url + "\n")
+    await settled(lambda: backend.available)
+
+
+async def test_local_limits_are_the_processes_part_of_the_fleets(make, proxy):
+    backend = make(url=proxy.url, fleet_size=4)
+    unkeyed, keyed = policy_of(backend, rate="10/hour"), policy_of(backend, rate="10/hour", scope="key")
+    proxy.refuse()
+    results = await asyncio.gather(*[unkeyed.call(ok) for _ in range(20)], return_exceptions=True)
+    assert results.count("ok") == 3  # 10 / 4, rounded up
+    results = await asyncio.gather(*[keyed.bind(key="k").call(ok) for _ in range(20)], return_exceptions=True)
+    assert results.count("ok") == 10
+
+
+async def test_the_fleet_is_counted_where_it_is_not_configured(make):
+    fleet = [make() for _ in range(3)]
+    for backend in fleet:
+        await policy_of(backend).call(ok)
+
+    async def seen() -> bool:
+        for backend in fleet:
+            await policy_of(backend).call(ok)
+        return all(backend.fleet_size == 3 for backend in fleet)
+
+    async with asyncio.timeout(20):
+        while not await seen():
+            await asyncio.sleep(0.05)
