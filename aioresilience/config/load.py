@@ -17,7 +17,7 @@ from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
-from aioresilience.config.lean import lean
+from aioresilience.config.lean import dismantle, lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
@@ -127,20 +127,25 @@ class _Loading:
         """Run every step; what one step finds does not keep the next from finding more."""
         if sources and not gathered.trees:
             raise self._error()
-        merged = self._merged(gathered.trees, alone=not sources)
+        layers = self._merged(gathered.trees, alone=not sources)
+        merged = self._filled(layers)
         document = self._assembled(merged, sources, gathered)
         if self._setting.known is None:
-            return document
+            return replace(document, layers=layers)
         if any(override.active for override in document.overrides):
             return replace(document, later=partial(self._later, merged, sources, gathered))
-        return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
+        kept = lean(document, self._setting.known, self._setting.breathe)
+        dismantle(document, [*gathered.trees, merged], self._setting.breathe)
+        return kept
 
     def _later(self, merged: Block, sources: Sequence[AnySource], gathered: Gathering, now: float) -> Document:
         """Return the document as the same layers give it at another time."""
         with collector_paused():
             loading = _Loading(replace(self._setting, now=now), Report())
             document = loading._assembled(merged, sources, gathered)
-        return replace(document, later=partial(self._later, merged, sources, gathered))
+        if any(override.active for override in document.overrides):
+            return replace(document, later=partial(self._later, merged, sources, gathered))
+        return lean(document, self._setting.known or {}, self._setting.breathe)
 
     def _assembled(self, tree: Block, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
@@ -203,14 +208,18 @@ class _Loading:
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
-        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        """Lay the files, the overlay and the variables over each other."""
         merged = Block()
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
         for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        filled = self._interpolation.document(merged)
+        return merged
+
+    def _filled(self, layers: Block) -> Block:
+        """Fill in `${…}`."""
+        filled = self._interpolation.document(layers)
         keep_secrets(filled, self._report, in_service=self._setting.in_service, looked=self._setting.looked)
         return filled
 

@@ -120,9 +120,18 @@ def verify(registry: Registry) -> None:
 
 def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
     """Return the registry's state, fit for JSON."""
-    ledger, now = registry.ledger, registry.clock.wall()
+    document = registry.ledger.document
     with registry.lock:
         used = dict(registry.policies)
+    names = sorted({*document.policies, *used})
+    return overview(registry, watcher) | {"policies": {name: _policy(document, name, used.get(name)) for name in names}}
+
+
+def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
+    """Return the registry's state without its policies."""
+    ledger, now = registry.ledger, registry.clock.wall()
+    with registry.lock:
+        used = set(registry.policies)
     document = ledger.document
     return {
         "generation": ledger.generation,
@@ -142,10 +151,9 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
-        "policies_retired": sorted(used.keys() - document.policies.keys()),
+        "policies_retired": sorted(used - document.policies.keys()),
         "findings": [str(finding) for finding in document.findings],
         "pending_exceptions": list(document.pending),
-        "policies": {name: _policy(document, name, used.get(name)) for name in sorted({*document.policies, *used})},
     }
 
 
