@@ -152,14 +152,15 @@ class Guard(Pattern[ConfigT]):
         if self.listening():
             self.tell("admitted")
 
-    def give(
-        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
-    ) -> None:
-        """Settle what `take` admitted; a `result` is judged by its status."""
+    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
+        """Settle what `take` admitted."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
-            return
-        outcome = judge.of_end(None, started, result)
+        else:
+            self.settled(ticket, SUCCESS, started)
+
+    def settled(self, ticket: object, outcome: Outcome, started: float | None) -> None:
+        """Settle a call that came back; count and tell how."""
         self.counts.settle(outcome)
         self.settle(ticket, outcome, started)
         if self.listening():

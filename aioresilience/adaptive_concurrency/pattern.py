@@ -23,9 +23,9 @@ class _OverloadClassifier(Classifier):
 
     __slots__ = ()
 
-    def of_result(self, result: object) -> Outcome:
-        """Judge what the function returned: a failure came back in time, so it is neutral here."""
-        outcome = super().of_result(result)
+    def of_status(self, status: int) -> Outcome:
+        """Judge a status: a failure came back in time, so it is neutral here."""
+        outcome = super().of_status(status)
         return NEUTRAL if outcome is FAILURE else outcome
 
     def of_error(self, error: BaseException) -> Outcome:

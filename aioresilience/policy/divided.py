@@ -93,6 +93,8 @@ class _PartitionedEntrance(Entrance):
 
     __slots__ = ("_divided", "_of")
 
+    leads_on = True
+
     def __init__(self, divided: Divided, of: Callable[[Snapshot], Entrance]) -> None:
         super().__init__(divided.patterns, divided.context, divided.clock)
         self._divided = divided

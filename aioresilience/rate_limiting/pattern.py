@@ -268,6 +268,12 @@ class RateLimit(Guard[RateLimiterConfig]):
         """Tell whether anything of what it allows is spent."""
         return not self._limit.table.rests(now) and self._census.spent(now)
 
+    def left(self, caller: Caller) -> tuple[int, float]:
+        """Return how many permits the caller has left in this process, and the seconds until there is one."""
+        key, now = self._place(caller), self.clock.monotonic()
+        left = self._limit.table.remaining(key, now)
+        return left, 0.0 if left else self._limit.delay(key)
+
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""
         config, now, table = self.config, self.clock.monotonic(), self._limit.table

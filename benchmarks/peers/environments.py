@@ -34,12 +34,17 @@ def python(library: str) -> str:
     """Return the interpreter of the library's environment, which is made where there is none yet."""
     if not REQUIREMENTS[library]:
         return sys.executable
-    folder = FOLDER / library.replace(" ", "-")
+    return environment(library.replace(" ", "-"), REQUIREMENTS[library])
+
+
+def environment(name: str, requirements: list[str]) -> str:
+    """Return the interpreter of an environment with these and uvloop in it, made where there is none yet."""
+    folder = FOLDER / name
     interpreter, done = folder / "bin" / "python", folder / "complete"
-    wanted = "\n".join([*REQUIREMENTS[library], "uvloop"])
+    wanted = "\n".join([*requirements, "uvloop"])
     if not done.exists() or done.read_text(encoding="utf-8") != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         install = [interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "uvloop"]
-        subprocess.run([*install, *REQUIREMENTS[library]], check=True)
+        subprocess.run([*install, *requirements], check=True)
         done.write_text(wanted, encoding="utf-8")
     return str(interpreter)
