@@ -299,7 +299,7 @@ async def test_a_call_whose_arguments_do_not_fit_is_not_retried_nor_held_against
             await call
     assert retry.tally.retries == 0
     assert circuit.counts.neutral == 3
-    with pytest.raises(TypeError, match="one.* missing 1 required positional argument"):
+    with pytest.raises(TypeError, match=r"one.* missing 1 required positional argument"):
         policy(one)()  # at once, as the function itself
     assert circuit.counts.started == 3
     with pytest.raises(TypeError, match="from inside"):
