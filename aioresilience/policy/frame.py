@@ -141,6 +141,7 @@ def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
     yield from deeper(inner)
     yield "except BaseException as error:"
     yield from deeper(_begun(shape, n))
+    yield f"{INDENT}if not p{n}.was_cut(scope{n}, error, started, k{n}.judge): raise"
     yield f"{INDENT}await p{n}.failed(scope{n}, limit{n}, error, started, k{n}.config, k{n}.judge, trace)"
     yield f"{INDENT}raise"
     yield f"scope{n}.leave(None)"
