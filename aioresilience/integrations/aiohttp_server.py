@@ -75,11 +75,14 @@ async def _guarded(admission: Admission, request: web.Request, handler: Handler)
     except BaseException as error:
         gone = request.transport is None or request.transport.is_closing()
         left = admission.leave(asyncio.CancelledError() if gone and isinstance(error, OSError) else error)
-        if left is None or left is error or isinstance(left, asyncio.CancelledError):
-            raise
-        if began or not isinstance(left, Exception):
-            raise left from error
-        return _answer(left)
+        try:
+            if left is None or left is error or isinstance(left, asyncio.CancelledError):
+                raise
+            if began or not isinstance(left, Exception):
+                raise left from error
+            return _answer(left)
+        finally:
+            del left  # this frame is in its traceback, and must not keep it alive
     admission.answered(response.status)
     return response
 
@@ -87,6 +90,9 @@ async def _guarded(admission: Admission, request: web.Request, handler: Handler)
 def _answer(error: Exception) -> web.Response:
     problem = problem_of(error)
     if problem is None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error
     body = json.dumps(problem.content()).encode()
     return web.Response(body=body, status=problem.status, headers=problem.headers(), content_type=MEDIA_TYPE)

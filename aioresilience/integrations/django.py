@@ -65,9 +65,12 @@ class PolicyMiddleware:
             response = await self._get_response(request)
         except BaseException as error:
             left = admission.leave(error)
-            if left is None or left is error or not isinstance(left, Exception):
-                raise
-            return _answer(left)
+            try:
+                if left is None or left is error or not isinstance(left, Exception):
+                    raise
+                return _answer(left)
+            finally:
+                del left  # this frame is in its traceback, and must not keep it alive
         return _until_closed(response, admission)
 
 
@@ -105,7 +108,10 @@ def _parts(content: Iterable[bytes], admission: Admission, status: int) -> Itera
 def _answer(error: Exception) -> JsonResponse:
     problem = problem_of(error)
     if problem is None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error
     response = JsonResponse(
         problem.content(), status=problem.status, headers=problem.headers(), content_type=MEDIA_TYPE
     )

@@ -64,9 +64,12 @@ async def _answered(admission: Admission, view: Callable[[], Awaitable[object]])
         raise
     except BaseException as error:
         left = admission.leave(error)
-        if left is None or left is error or not isinstance(left, Exception):
-            raise
-        return _answer(left)
+        try:
+            if left is None or left is error or not isinstance(left, Exception):
+                raise
+            return _answer(left)
+        finally:
+            del left  # this frame is in its traceback, and must not keep it alive
     if response.is_streamed:
         response.call_on_close(lambda: admission.answered(response.status_code))
     else:
@@ -77,5 +80,8 @@ async def _answered(admission: Admission, view: Callable[[], Awaitable[object]])
 def _answer(error: Exception) -> Response:
     problem = problem_of(error)
     if problem is None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error
     return Response(json.dumps(problem.content()), problem.status, problem.headers(), content_type=MEDIA_TYPE)
