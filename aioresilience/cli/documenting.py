@@ -10,6 +10,7 @@ from typing import Final
 from typer.testing import CliRunner
 
 from aioresilience.cli.app import app
+from aioresilience.cli.reference import reference_page
 from aioresilience.config import CATALOGUE
 from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 
@@ -55,6 +56,7 @@ def _help(words: list[str]) -> str:
 PAGES: Final[Mapping[str, Callable[[str], str]]] = {
     "diagnostics.md": diagnostics_page,
     "cli.md": command_page,
+    "reference.md": reference_page,
 }
 """Each page and what makes it, from what it holds now."""
 
@@ -63,7 +65,8 @@ def write() -> None:
     """Write every page."""
     for name, make in PAGES.items():
         page = DOCS / name
-        page.write_text(make(page.read_text(encoding="utf-8")), encoding="utf-8")
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(make(before), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
-from aioresilience.config.lean import lean
+from aioresilience.config.lean import dismantle, lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
@@ -29,7 +29,7 @@ from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
-from aioresilience.config.tree import from_plain, nest
+from aioresilience.config.tree import from_plain, nest, with_origin
 from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
@@ -134,14 +134,18 @@ class _Loading:
             return replace(document, layers=layers)
         if any(override.active for override in document.overrides):
             return replace(document, later=partial(self._later, merged, sources, gathered))
-        return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
+        kept = lean(document, self._setting.known, self._setting.breathe)
+        dismantle(document, [*gathered.trees, merged], self._setting.breathe)
+        return kept
 
     def _later(self, merged: Block, sources: Sequence[AnySource], gathered: Gathering, now: float) -> Document:
         """Return the document as the same layers give it at another time."""
         with collector_paused():
             loading = _Loading(replace(self._setting, now=now), Report())
             document = loading._assembled(merged, sources, gathered)
-        return replace(document, later=partial(self._later, merged, sources, gathered))
+        if any(override.active for override in document.overrides):
+            return replace(document, later=partial(self._later, merged, sources, gathered))
+        return lean(document, self._setting.known or {}, self._setting.breathe)
 
     def _assembled(self, tree: Block, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
@@ -267,6 +271,7 @@ class _Loading:
             patch = one["set"]
             if not isinstance(patch, Block):
                 continue
+            patch = with_origin(patch, "override") if spec.active else patch
             if spec.policy != "*":
                 tree = self._override(tree, spec, one, patch)
             elif spec.active:

@@ -21,6 +21,10 @@ def diff(run, write):
     return diff
 
 
+def _backend(url):
+    return f'backends: {{m: {{type: redis, url: "{url}"}}}}'
+
+
 def policy(**fields):
     return f"policies: {{a: {json.dumps(fields)}}}"
 
@@ -67,7 +71,7 @@ def test_policies_come_and_go(diff):
     [
         ("settings: {}", "settings: {on_removed: reject}", "settings.on_removed: keep → reject"),
         ("service: a", "service: b", "service: a → b"),
-        ("backends: {m: {type: redis, url: a}}", "backends: {m: {type: redis, url: b}}", "backends.m: changed"),
+        (_backend("redis://a"), _backend("redis://b"), "backends.m: changed"),
         ("shared: {}", "shared: {p: {bulkhead: 3}}", "shared p.bulkhead: added"),
     ],
 )

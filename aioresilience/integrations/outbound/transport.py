@@ -14,6 +14,8 @@ from aioresilience.registry import Registry
 from aioresilience.scope import current_deadline
 
 NO_WISH: Final = Wish()
+UPGRADED: Final = 101
+"""The connection goes on as another protocol, such as a WebSocket, for as long as both like."""
 KeyOf = Callable[[Any], str | None]
 
 
@@ -158,7 +160,8 @@ class _Exchange:
         if self._options.deadline_header is not None:
             self._forward_deadline(self._options.deadline_header)
         response = await self._inner.handle_async_request(self._request)
-        deadline = current_deadline() if self._options.deadline_covers_body else None
+        covered = self._options.deadline_covers_body and response.status_code != UPGRADED
+        deadline = current_deadline() if covered else None
         body = self._body = self._library.body(response.stream, deadline, self._policy.clock, self._policy.name)
         opened = self._library.response(
             response.status_code, headers=response.headers, stream=body, extensions=response.extensions
