@@ -66,7 +66,7 @@ class Verdict:
             return False
         if isinstance(error, RejectionError):
             return self._rejections and (started is None or self.idempotent(exchange))
-        if isinstance(error, OperationTimeoutError) and error.reason == TimeoutReason.DEADLINE_EXCEEDED:
+        if isinstance(error, OperationTimeoutError) and error.reason is TimeoutReason.DEADLINE_EXCEEDED:
             return False
         if is_misfit(error) or not self._is_listed(error):
             return False
