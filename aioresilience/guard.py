@@ -24,8 +24,6 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
-    reads_start: ClassVar[bool] = False
-    """Whether `settle` makes something of the instant at which the function started."""
     admits_observed: ClassVar[bool] = True
     """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
     error_type: ClassVar[type[RejectionError]]
@@ -57,6 +55,11 @@ class Guard(Pattern[ConfigT]):
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
         return ticket
+
+    @property
+    def reads_start(self) -> bool:
+        """Whether `settle` makes something of the instant at which the function started."""
+        return False
 
     @property
     def waits(self) -> bool:

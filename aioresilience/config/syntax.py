@@ -85,6 +85,11 @@ _MEANINGS = (
         "this text does not belong to the document above",
         "check its indentation and the brackets before it",
     ),
+    _Meaning(
+        ("unexpected ':'",),
+        "inside braces and brackets a space belongs after this ':'",
+        "write ': ', or quote the text if the ':' belongs to it",
+    ),
     _Meaning(("node content",), "a value is missing here", "write the value, or quote it"),
     _Meaning(("alphabetic or numeric",), "'*' and '&' begin a name in YAML", "quote the value", at_context=True),
     _Meaning(

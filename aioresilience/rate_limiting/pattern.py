@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, global_bus
+from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, audience
 from aioresilience.exceptions import (
     ExceptionConfig,
     RateLimitExceededError,
@@ -94,7 +94,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         charge = table.take(key, limit.monotonic())
         if charge is None:
             return self._admit_slowly(key, caller)
-        if limit.emitter.handlers or global_bus.handlers:
+        if audience.size and self.listening():
             self._allowed((table, key, charge), caller.key)
         return table, key, charge
 

@@ -176,6 +176,12 @@ async def test_chmod_alone_changes_nothing(noticing, file):
         await watched.shows(2)
 
 
+def vim(backupcopy, steps):
+    """Save with vim where there is one, else do what strace shows of it."""
+    edit = f"vim -es -u NONE -c 'set backup backupcopy={backupcopy}' -c '%s/bulkhead: 1/bulkhead: 2/' -c wq FILE"
+    return f"if command -v vim; then {edit}; else {steps}; fi"
+
+
 DANCES = {
     "sed -i": "sed -i s/'bulkhead: 1'/'bulkhead: 2'/ FILE",
     "cp": "cp new.yaml FILE",
@@ -183,8 +189,8 @@ DANCES = {
     "mv": "mv new.yaml FILE",
     "ln -sf": "ln -sf new.yaml FILE",
     "cat >": "cat new.yaml > FILE",
-    "vim with backupcopy=no": "mv FILE FILE~ && cat new.yaml > FILE && rm FILE~",
-    "vim with backupcopy=yes": "cp FILE FILE~ && cat new.yaml > FILE && sync FILE && rm FILE~",
+    "vim by rename": vim("no", "mv FILE FILE~ && cat new.yaml > FILE && rm FILE~"),
+    "vim in place": vim("yes", "cp FILE FILE~ && cat new.yaml > FILE && sync FILE && rm FILE~"),
     "git checkout": "rm FILE && cp new.yaml .tmp && mv .tmp FILE",
 }
 
