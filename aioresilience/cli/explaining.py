@@ -93,7 +93,7 @@ def _fields(spec: PolicySpec, key: str, config: PatternConfig) -> Iterator[str]:
     ]
     shown = [(name, _shown(spec, key, name, config)) for name in names]
     wide = max((len(name) for name in names), default=0)
-    deep = min(40, max((len(text) for _, text in shown), default=0))
+    deep = min(16, max((len(text) for _, text in shown), default=0))
     for name, text in shown:
         place = str(spec.place((key, name))) if name in _said(spec, key) else faint("default")
         yield f"    {name:<{wide}}  {text:<{deep}}  {place}"
@@ -127,8 +127,11 @@ def _value(spec: PolicySpec, path: Path) -> Iterator[str]:
 
 
 def _of_pattern(spec: PolicySpec, key: str, config: PatternConfig, rest: list[str]) -> Iterator[str]:
+    if len(rest) > 1:
+        yield from _beside(spec, (key, *rest))
+        return
     known = type(config).model_fields
-    names = rest[:1] or [name for name in known if name in _said(spec, key)]
+    names = rest or [name for name in known if name in _said(spec, key)]
     for name in names:
         if name not in known:
             near = suggest(name, known)
