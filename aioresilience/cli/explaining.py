@@ -8,9 +8,11 @@ from pathlib import Path
 import typer
 
 from aioresilience.cli.checking import ERRORS, FINE, TROUBLE, load_files
+from aioresilience.cli.on_backend import on_backend
 from aioresilience.cli.worst_case import worst_case
 from aioresilience.config import ConfigError, Document, PolicySpec
 from aioresilience.pattern import PatternConfig
+from aioresilience.rate_limiting import RateLimiterConfig
 
 
 def explain(file: Path, target: str, environment: str | None) -> int:
@@ -62,6 +64,8 @@ def _policy(spec: PolicySpec) -> Iterator[str]:
         shared = f" (shared: {spec.shared[key]})" if key in spec.shared else ""
         yield f"  {key}{shared}"
         yield from _fields(spec, key, config)
+        if isinstance(config, RateLimiterConfig) and config.backend is not None:
+            yield from (f"    {line}" for line in on_backend(config))
 
 
 def _fields(spec: PolicySpec, key: str, config: PatternConfig) -> Iterator[str]:

@@ -270,6 +270,20 @@ async def test_a_limit_moves_to_the_server_and_back_with_what_this_process_has_s
         await registry.aclose()
 
 
+async def test_another_algorithm_brings_this_processes_part_of_what_is_spent(backend):
+    registry = Registry.from_text(text(backend), environ={})
+    try:
+        policy = registry.get("p")
+        assert await admitted(policy, 6) == 6
+        with EventLog() as log:
+            registry.apply(text(backend, algorithm="sliding_window"))
+            [event] = await log.wait_for("state_restarted")
+        assert event.metadata["kept"] == "this process's part"
+        assert await admitted(policy, 20) == 4
+    finally:
+        await registry.aclose()
+
+
 async def test_events_tell_of_admitted_and_refused_calls(backend):
     policy = Policy("p", [limit(backend, rate="1/hour", scope="key")])
     with EventLog() as log:
