@@ -10,7 +10,7 @@ CLI := $(VENV)/.cli-installed
 EDITORS := $(VENV)/.editors-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak bench-peers bench-redis schema docs
+.PHONY: help demo test lint bench soak bench-peers bench-redis schema pages docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -41,6 +41,9 @@ bench-redis: $(DEV) ## decisions a second on a real Redis server, beside other l
 
 schema: $(DEV) ## write schemas/resilience.schema.json
 	$(BIN)/python -m aioresilience schema --write
+
+pages: $(DEV) ## write the pages of docs/ that are generated from the code
+	$(BIN)/python -m aioresilience.cli.documenting
 
 docs: $(DEV) ## run every block of README and docs, and every example
 	$(BIN)/python -m pytest tests/house/test_docs.py

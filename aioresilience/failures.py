@@ -150,7 +150,16 @@ class Classifier:
     def of_result(self, result: object) -> Outcome:
         """Judge what the function returned."""
         status = status_of(result) if self.reads_results else None
-        return SUCCESS if status is None else self._statuses.get(status, SUCCESS)
+        return SUCCESS if status is None else self.of_status(status)
+
+    def of_status(self, status: int) -> Outcome:
+        """Judge a status."""
+        return self._statuses.get(status, SUCCESS)
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """The statuses that the rules name."""
+        return frozenset(self._statuses)
 
     def of_error(self, error: BaseException) -> Outcome:
         """Judge what the function raised."""
@@ -225,12 +234,6 @@ class Judge:
         if isinstance(error, OperationTimeoutError):
             return FAILURE
         return self._of_exception(error)
-
-    def of_end(self, error: BaseException | None, started: float | None, result: object) -> Outcome:
-        """Judge how a block ended: an error, else a result, which is None where there is none to judge."""
-        if error is not None:
-            return self.of_error(error, started)
-        return SUCCESS if result is None else self.classify.of_result(result)
 
     def of_cut(self, scope: Scope | None, started: float | None) -> Outcome:
         """Judge a cancelled call by the scope of ours that cut it; None means that the cancel came from outside."""

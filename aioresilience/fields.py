@@ -7,7 +7,7 @@ file passes a `Names` as the validation context.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, WithJsonSchema
@@ -136,12 +136,20 @@ def written(model: type[BaseModel], name: str, value: object) -> str:
     if isinstance(value, units.Rate):
         return _rate(value)
     if isinstance(value, float):
-        return _FORMATS.get(_schema_of(model, name), str)(value)
+        return _FORMATS.get(_schema_of(model, name), _number)(value)
     if isinstance(value, tuple):
         return f"[{', '.join(written(model, name, item) for item in value)}]"
+    if isinstance(value, BaseModel):
+        return _block({field: written(type(value), field, one) for field, one in value if one is not None})
+    if isinstance(value, Mapping):
+        return _block({_name(key): written(model, "", one) for key, one in value.items()})
     if isinstance(value, bool) or value is None:
         return "null" if value is None else str(value).lower()
     return _name(value)
+
+
+def _block(fields: Mapping[str, str]) -> str:
+    return f"{{{', '.join(f'{name}: {text}' for name, text in fields.items())}}}"
 
 
 def _rate(rate: units.Rate) -> str:
@@ -149,6 +157,10 @@ def _rate(rate: units.Rate) -> str:
         return units.format_rate(rate)
     except ValueError:  # no period that has a name
         return f"{{permits: {rate.permits}, per: {units.format_duration(rate.period)}}}"
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
 
 
 def _schema_of(model: type[BaseModel], name: str) -> str:

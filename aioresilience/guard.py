@@ -24,8 +24,6 @@ class Guard(Pattern[ConfigT]):
     """
 
     holds: ClassVar[bool] = False
-    reads_start: ClassVar[bool] = False
-    """Whether `settle` makes something of the instant at which the function started."""
     admits_observed: ClassVar[bool] = True
     """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
     error_type: ClassVar[type[RejectionError]]
@@ -57,6 +55,11 @@ class Guard(Pattern[ConfigT]):
     def outlive(self, ticket: object) -> object:
         """Return the ticket under which a thread keeps its room when the caller is gone."""
         return ticket
+
+    @property
+    def reads_start(self) -> bool:
+        """Whether `settle` makes something of the instant at which the function started."""
+        return False
 
     @property
     def waits(self) -> bool:
@@ -149,14 +152,15 @@ class Guard(Pattern[ConfigT]):
         if self.listening():
             self.tell("admitted")
 
-    def give(
-        self, ticket: object, error: BaseException | None, started: float | None, judge: Judge, result: object = None
-    ) -> None:
-        """Settle what `take` admitted; a `result` is judged by its status."""
+    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
+        """Settle what `take` admitted."""
         if error is not None:
             self.settle_error(ticket, error, started, judge)
-            return
-        outcome = judge.of_end(None, started, result)
+        else:
+            self.settled(ticket, SUCCESS, started)
+
+    def settled(self, ticket: object, outcome: Outcome, started: float | None) -> None:
+        """Settle a call that came back; count and tell how."""
         self.counts.settle(outcome)
         self.settle(ticket, outcome, started)
         if self.listening():

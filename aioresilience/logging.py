@@ -2,13 +2,15 @@
 
 Everything goes to loggers under `aioresilience`, which carry a `NullHandler`; errors go to the sink of
 `set_error_handler` instead where one is set. Control characters and line breaks are escaped, so that no key, name
-or message from outside can forge a line.
+or message from outside can forge a line. An error that comes again and again from one place, such as a broken callback
+at every call, is written five times in ten seconds at most; the next line says how many were left out.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +29,15 @@ __all__ = [
 _ROOT = logging.getLogger("aioresilience")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SILENT = logging.CRITICAL + 1
+
+BURST = 5
+PERIOD = 10.0
+"""Lines about errors of one kind, and the seconds in which there are no more."""
+MAX_KINDS = 256
+
+_Kind = tuple[str, type[BaseException], str, int]
+_kinds: dict[_Kind, list[float]] = {}
+"""When the period began, lines written in it, and errors left out since the last line."""
 
 _installed: logging.Handler | None = None
 _sink: Callable[..., object] | None = None
@@ -82,8 +93,21 @@ def log_error(logger_name: str, exception: BaseException, **context: object) -> 
             return
         except Exception as error:
             _write(logger_name, logging.ERROR, f"error handler failed: {describe(error)}", error)
+    with suppress(Exception):
+        _write_some(logger_name, exception, context)
+
+
+def _write_some(logger_name: str, exception: BaseException, context: dict[str, object]) -> None:
+    """Write an error unless there were too many like it."""
+    if not _heard(_logger(logger_name), logging.ERROR):
+        return
+    left_out = _left_out((logger_name, type(exception), *_place(exception)), time.monotonic())
+    if left_out is None:
+        return
     details = "".join(f" {key}={_text(value)}" for key, value in context.items())
-    _write(logger_name, logging.ERROR, describe(exception) + (f" ({details[1:]})" if details else ""), exception)
+    more = f" [{left_out} more like it were not written]" if left_out else ""
+    message = describe(exception) + (f" ({details[1:]})" if details else "") + more
+    _write(logger_name, logging.ERROR, message, exception)
 
 
 def log_event(logger_name: str, level: int, message: str) -> None:
@@ -156,6 +180,30 @@ def _heard(logger: logging.Logger, level: int) -> bool:
             return True
         stage = stage.parent if stage.propagate else None
     return False
+
+
+def _place(exception: BaseException) -> tuple[str, int]:
+    """Return the file and line that an error was raised at."""
+    trace = exception.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return ("", 0) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+
+
+def _left_out(kind: _Kind, now: float) -> int | None:
+    """Return how many errors of that kind were left out before this one, None where it is to be left out too."""
+    known = _kinds.get(kind)
+    if known is None or now - known[0] >= PERIOD:
+        _kinds.pop(kind, None)
+        if len(_kinds) >= MAX_KINDS:
+            _kinds.pop(next(iter(_kinds)), None)
+        _kinds[kind] = [now, 1, 0]
+        return 0 if known is None else int(known[2])
+    if known[1] >= BURST:
+        known[2] += 1
+        return None
+    known[1] += 1
+    return 0
 
 
 def _write(name: str, level: int, message: str, exception: BaseException | None = None) -> None:

@@ -122,7 +122,7 @@ class Pattern(Generic[ConfigT]):
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.events = EventEmitter(self.name)
         self.counts = Counts(self.reasons)
-        self.handler = _handler(exceptions, self.name, self.type_name)
+        self.handler = None if exceptions is None else ExceptionHandler.of(exceptions, self.name, self.type_name)
         self._alone: Handler | None = None
 
     @property
@@ -243,20 +243,6 @@ class Pattern(Generic[ConfigT]):
 
 AnyPattern = Pattern[Any]
 """A pattern of any config: what lists of patterns hold, since retuning makes the config's type invariant."""
-
-
-def _handler(exceptions: ExceptionConfig | None, name: str, pattern_type: str) -> ExceptionHandler | None:
-    if exceptions is None:
-        return None
-    return ExceptionHandler(
-        name,
-        pattern_type,
-        handled_exceptions=exceptions.handled_exceptions or (Exception,),
-        exception_predicate=exceptions.exception_predicate,
-        exception_type=exceptions.exception_type,
-        exception_transformer=exceptions.exception_transformer,
-        on_exception=exceptions.on_exception,
-    )
 
 
 RoomsPlan = Any

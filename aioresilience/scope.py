@@ -78,6 +78,13 @@ class Timeline:
         queue.add(scope, when)
         return scope
 
+    def here(self) -> tuple[TimerQueue, asyncio.Task[object]]:
+        """Return the queue of the running loop, for whatever else takes time, and the running task."""
+        task = self._queue.task()
+        if task is None:
+            task = self._task()
+        return self._queue, task
+
     def _task(self) -> asyncio.Task[object]:
         """Return the running task, and have the queue of its loop at hand."""
         loop = asyncio.get_running_loop()

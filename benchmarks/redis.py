@@ -42,7 +42,7 @@ OTHERS = ("limits: moving window", "throttled-py: GCRA", "pyrate-limiter")
 
 def interpreter(name: str, subject: Subject) -> str:
     """Return the Python that has what the subject needs."""
-    library = f"redis {name.partition(':')[0]}"
+    library = f"redis {name.partition(':')[0]}".replace(" ", "-")
     return environment(library, list(subject.packages)) if subject.packages else sys.executable
 
 

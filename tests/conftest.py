@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from aioresilience import logging as library_logging
+
 # Threads that the library keeps: for handlers of events without a loop, and for overrides that are to end.
 KEPT_THREADS = ("aioresilience-events", "aioresilience-overrides")
 
@@ -26,6 +28,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     # Every Runner, pytest-asyncio's too, ends by cancelling what is left.
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel_all)
+    monkeypatch.setattr(library_logging, "_kinds", {})  # what one test wrote keeps no other from writing
     before = set(threading.enumerate())
     yield
     threads = _threads_after_a_second(before)

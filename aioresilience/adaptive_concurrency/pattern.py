@@ -23,9 +23,9 @@ class _OverloadClassifier(Classifier):
 
     __slots__ = ()
 
-    def of_result(self, result: object) -> Outcome:
-        """Judge what the function returned: a failure came back in time, so it is neutral here."""
-        outcome = super().of_result(result)
+    def of_status(self, status: int) -> Outcome:
+        """Judge a status: a failure came back in time, so it is neutral here."""
+        outcome = super().of_status(status)
         return NEUTRAL if outcome is FAILURE else outcome
 
     def of_error(self, error: BaseException) -> Outcome:
@@ -69,8 +69,12 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
 
     def settle(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Give the place back and learn from the outcome; neutral ones teach nothing."""
-        good = True if outcome is SUCCESS else None if outcome is NEUTRAL or outcome is REJECTED else False
-        if self.machine.end(ticket, good):  # type: ignore[arg-type]  # what admit returned
+        if outcome is SUCCESS:
+            moved = self.machine.end(ticket, True)  # type: ignore[arg-type]  # what admit returned
+        else:
+            good = None if outcome is NEUTRAL or outcome is REJECTED else False
+            moved = self.machine.end(ticket, good)  # type: ignore[arg-type]
+        if moved:
             self._tell_limit()
 
     def refusal(self, caller: Caller) -> ConcurrencyLimitError:

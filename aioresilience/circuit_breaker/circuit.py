@@ -38,7 +38,6 @@ class Circuit(Guard[CircuitConfig]):
     pattern_type = PatternType.CIRCUIT_BREAKER
     reasons = CircuitBreakerReason
     error_type = CircuitBreakerOpenError
-    reads_start = True
     machine: Final[CircuitMachine]
     splits = True
 
@@ -129,6 +128,11 @@ class Circuit(Guard[CircuitConfig]):
             cast("ErrorPredicate | None", config.failure_predicate),
             context.attempt_timeout or config.timeout,
         )
+
+    @property
+    def reads_start(self) -> bool:
+        """Whether a call may be slow."""
+        return self.config.slow_call_duration is not None
 
     @property
     def is_common(self) -> bool:

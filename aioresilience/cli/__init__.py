@@ -8,9 +8,9 @@ missing: str | None = None
 try:
     from aioresilience.cli.app import app
 except ModuleNotFoundError as error:
-    if error.name not in ("typer", "rich"):
+    missing = str(error.name).partition(".")[0]
+    if missing not in ("typer", "rich"):
         raise
-    missing = error.name
 
 
 def main() -> None:

@@ -1,22 +1,58 @@
-"""Pages of docs/ that are generated from the code."""
+"""Pages of docs/ that are generated from the code; `python -m aioresilience.cli.documenting` writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
 
-from aioresilience.config import CATALOGUE
+from typer.testing import CliRunner
+
+from aioresilience.cli.app import app
+from aioresilience.cli.diagnostics_page import diagnostics_page
+from aioresilience.cli.reference import reference_page
+from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+_HELP: Final = re.compile(r"(?<=^```console\n)\$ aioresilience ([a-z ]*)--help\n.*?(?=^```$)", re.M | re.S)
 
 
-def diagnostics_page() -> str:
-    """Return docs/diagnostics.md: every diagnostic with its cause, its fix and an example."""
-    return "\n".join(_lines())
+def metrics_table() -> str:
+    """Return the table of docs/metrics.md: every metric by both of its names."""
+    rows = ["| Prometheus | OpenTelemetry | kind, unit | labels | what it is |", "|---|---|---|---|---|"]
+    for one in CATALOGUE_OF_METRICS:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        names = f"`{one.prometheus_name}` | `{one.otel_name}`"
+        rows.append(f"| {names} | {one.kind}, {one.otel_unit} | {labels} | {one.text} |")
+    return "\n".join(rows) + "\n"
 
 
-def _lines() -> Iterator[str]:
-    yield "# Diagnostics\n"
-    yield "AR1xx YAML, AR2xx schema and AR3xx references refuse a file; AR4xx, lint, never does.\n"
-    for code, entry in CATALOGUE.items():
-        yield f"## {code}\n\n**{entry.title}** ({entry.severity})\n\n{entry.cause}\n\nFix: {entry.fix}\n"
-        if entry.example:
-            shown = "\n".join(f"    {line}" for line in entry.example.splitlines())
-            yield f"Example:\n\n{shown}\n"
+def command_page(page: str) -> str:
+    """Return docs/cli.md with the help of each command as it is now."""
+    return _HELP.sub(lambda found: f"$ aioresilience {found[1]}--help\n{_help(found[1].split())}", page)
+
+
+def _help(words: list[str]) -> str:
+    shown = CliRunner().invoke(app, [*words, "--help"], prog_name="aioresilience", env={"COLUMNS": "100"}).output
+    return shown.rstrip() + "\n"
+
+
+PAGES: Final[Mapping[str, Callable[[str], str]]] = {
+    "diagnostics.md": diagnostics_page,
+    "cli.md": command_page,
+    "reference.md": reference_page,
+}
+"""Each page and what makes it, from what it holds now."""
+
+
+def write() -> None:
+    """Write every page."""
+    for name, make in PAGES.items():
+        page = DOCS / name
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(make(before), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

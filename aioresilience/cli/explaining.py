@@ -1,112 +1,184 @@
-"""`aioresilience explain`: a policy as it is in effect, and where each value comes from."""
+"""`aioresilience explain`: policies as they are in effect, and where each value comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-import typer
-
-from aioresilience.cli.checking import ERRORS, FINE, TROUBLE, load_files
+from aioresilience.cli.console import faint, say, strong
 from aioresilience.cli.on_backend import on_backend
-from aioresilience.cli.worst_case import worst_case
-from aioresilience.config import ConfigError, Document, PolicySpec
+from aioresilience.cli.reading import FINE, Trouble, read
+from aioresilience.cli.worst_case import acts, worst_case
+from aioresilience.cli.yaml_text import flow
+from aioresilience.config import Document, PolicySpec
+from aioresilience.config.diagnostics import mask, printable, suggest
+from aioresilience.config.interpolate import Absent
+from aioresilience.config.places import Block, Items, Path, Place
+from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
 from aioresilience.rate_limiting import RateLimiterConfig
 
-
-def explain(file: Path, target: str, environment: str | None) -> int:
-    """Print a policy or one value of it, and return the exit code."""
-    if not file.is_file():
-        typer.echo(f"{file}: no such file", err=True)
-        return TROUBLE
-    try:
-        document = load_files([file], environment)
-    except ConfigError as error:
-        typer.echo(str(error))
-        return ERRORS
-    found = _find(document, target)
-    if found is None:
-        typer.echo(f"no policy in {file} fits {target!r}; there are: {', '.join(sorted(document.policies))}", err=True)
-        return TROUBLE
-    spec, path = found
-    lines = _value(spec, path) if path else _policy(spec)
-    return _print(lines, target)
+MISSING: Final = object()
+BESIDE: Final = ("extends", "idempotent", "mode", "order", "classify")
+"""What a policy says beside its patterns and `about`."""
 
 
-def _print(lines: Iterator[str], target: str) -> int:
-    try:
-        for line in lines:
-            typer.echo(line)
-    except KeyError as error:
-        typer.echo(f"{target!r}: {error.args[0]}", err=True)
-        return TROUBLE
+def explain(files: Sequence[str], target: str | None, environment: str | None) -> int:
+    """Print all policies, one policy, or one value, and return the exit code; raises ConfigError and Trouble."""
+    document = read(files, environment)
+    lines = _overview(document) if target is None else _explained(document, target)
+    for line in lines:
+        say(mask(line, document.secrets))
     return FINE
 
 
-def _find(document: Document, target: str) -> tuple[PolicySpec, str] | None:
-    """Return the longest policy name that fits, and what is left of the target."""
-    fitting = [name for name in document.policies if target == name or target.startswith(name + ".")]
+def find(document: Document, target: str) -> tuple[PolicySpec, Path]:
+    """Return the policy of the longest name that fits, and what is left of the target as a path."""
+    fitting = [name for name in document.policies if target == name or target.startswith(f"{name}.")]
     if not fitting:
-        return None
+        near = suggest(target.partition(".")[0], document.policies)
+        known = f"did you mean {near!r}?" if near else f"there are: {', '.join(sorted(document.policies)) or 'none'}"
+        raise Trouble(f"no policy fits {target!r}; {known}")
     name = max(fitting, key=len)
-    return document.policies[name], target[len(name) + 1 :]
+    return document.policies[name], tuple(filter(None, target[len(name) + 1 :].split(".")))
+
+
+def _overview(document: Document) -> Iterator[str]:
+    width = max(map(len, document.policies), default=0)
+    for name, spec in sorted(document.policies.items()):
+        owner = f"  {spec.about.owner}" if spec.about and spec.about.owner else ""
+        yield f"{strong(name.ljust(width))}  {worst_case(spec)}{owner}"
+    if not document.policies:
+        yield "no policies"
+
+
+def _explained(document: Document, target: str) -> Iterator[str]:
+    spec, path = find(document, target)
+    return _value(spec, path) if path else _policy(spec)
 
 
 def _policy(spec: PolicySpec) -> Iterator[str]:
-    yield f"policy {spec.name}" + ("" if spec.mode == "enforce" else f"   mode: {_text(spec.mode)}")
-    if spec.about is not None:
-        for name, value in spec.about.model_dump(exclude_none=True).items():
-            yield f"  {name}: {value}"
-    yield f"  order: {' → '.join([*(key for key, _ in spec.patterns), 'call'])}"
-    yield from (f"  {line}" for line in worst_case(spec))
+    yield strong(f"policy {spec.name}")
+    for name, text in _facts(spec):
+        yield f"  {name:<11}  {text}"
     for key, config in spec.patterns:
-        shared = f" (shared: {spec.shared[key]})" if key in spec.shared else ""
-        yield f"  {key}{shared}"
+        shared = f"  shared: {spec.shared[key]}" if key in spec.shared else ""
+        idle = "" if acts(spec, config) == "always" else f"  mode: {_mode(config.mode or spec.mode)}"
+        yield ""
+        yield f"  {strong(key)}{shared}{idle}"
         yield from _fields(spec, key, config)
         if isinstance(config, RateLimiterConfig) and config.backend is not None:
             yield from (f"    {line}" for line in on_backend(config))
 
 
+def _facts(spec: PolicySpec) -> Iterator[tuple[str, str]]:
+    if spec.about is not None:
+        about = spec.about.model_dump(exclude_defaults=True).items()
+        yield from (
+            (name.replace("_", " "), flow(value) if isinstance(value, tuple) else value) for name, value in about
+        )
+    yield "order", " → ".join([*(key for key, _ in spec.patterns), "call"])
+    yield "worst case", worst_case(spec)
+    if spec.idempotent is not None:
+        yield "idempotent", str(spec.idempotent).lower()
+    if spec.mode != "enforce":
+        yield "mode", _mode(spec.mode)
+    if classify := spec.tree.get("classify"):
+        yield "classify", flow(classify).removeprefix("{").removesuffix("}")
+
+
+def _mode(mode: object) -> str:
+    return str(written(type(mode), "", mode)) if not isinstance(mode, str) else mode  # type: ignore[arg-type]
+
+
 def _fields(spec: PolicySpec, key: str, config: PatternConfig) -> Iterator[str]:
-    names = [name for name in type(config).model_fields if getattr(config, name) is not None]
-    width = max((len(name) for name in names), default=0)
-    for name in names:
-        yield f"    {name:<{width}}  {_text(getattr(config, name)):<12}  {_origin(spec, key, name)}".rstrip()
+    names = [
+        name for name in type(config).model_fields if getattr(config, name) is not None or name in _said(spec, key)
+    ]
+    shown = [(name, _shown(spec, key, name, config)) for name in names]
+    wide = max((len(name) for name in names), default=0)
+    deep = min(40, max((len(text) for _, text in shown), default=0))
+    for name, text in shown:
+        place = str(spec.place((key, name))) if name in _said(spec, key) else faint("default")
+        yield f"    {name:<{wide}}  {text:<{deep}}  {place}"
 
 
-def _origin(spec: PolicySpec, key: str, name: str) -> str:
-    path = (key, name)
-    return str(spec.place(path)) if name in _given(spec, key) else "default"
-
-
-def _given(spec: PolicySpec, key: str) -> Container[object]:
+def _said(spec: PolicySpec, key: str) -> Block:
     block = spec.tree.get(key)
-    return block if isinstance(block, dict) else ()
+    return block if isinstance(block, Block) else Block()
 
 
-def _value(spec: PolicySpec, path: str) -> Iterator[str]:
-    key, _, name = path.partition(".")
+def _shown(spec: PolicySpec, key: str, name: str, config: PatternConfig) -> str:
+    """Return a value as a file would write it; a name that only the service knows as it was written."""
+    raw, value = _said(spec, key).get(name), getattr(config, name)
+    if isinstance(raw, Absent):
+        return f"{raw} (not set here)"
+    if name in ("value", "fallback") or (callable(value) and not isinstance(value, type)):
+        return printable(flow(raw if raw is not None else value))
+    return printable(written(type(config), name, value))
+
+
+def _value(spec: PolicySpec, path: Path) -> Iterator[str]:
+    key, *rest = map(str, path)
     configs = dict(spec.patterns)
-    if key not in configs:
-        raise KeyError(f"policy {spec.name!r} has no {key}; it has {', '.join(configs)}")
-    config = configs[key]
-    if not name:
-        yield from _fields(spec, key, config)
-        return
-    if name not in type(config).model_fields:
-        raise KeyError(f"{key} has no field {name!r}; it has {', '.join(type(config).model_fields)}")
-    yield f"{spec.name}.{path} = {_text(getattr(config, name))}"
-    if name not in _given(spec, key):
-        yield "  default"
-        return
-    for rank, place in enumerate(spec.place((key, name)).chain()):
-        yield f"  {'from' if rank == 0 else 'over'} {place}: {place.text()}".rstrip(": ")
+    if key in configs:
+        yield from _of_pattern(spec, key, configs[key], rest)
+    elif key in spec.tree or key in BESIDE:
+        yield from _beside(spec, tuple(path))
+    else:
+        known = ", ".join([*configs, *(one for one in spec.tree if one not in configs)])
+        raise Trouble(f"the policy {spec.name} has no {key}; it has {known}")
 
 
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(_text, value))
-    if isinstance(value, type):
-        return value.__name__
-    return str(getattr(value, "name", value)).lower() if hasattr(value, "name") else str(value)
+def _of_pattern(spec: PolicySpec, key: str, config: PatternConfig, rest: list[str]) -> Iterator[str]:
+    known = type(config).model_fields
+    names = rest[:1] or [name for name in known if name in _said(spec, key)]
+    for name in names:
+        if name not in known:
+            near = suggest(name, known)
+            raise Trouble(
+                f"{key} has no {name}; " + (f"did you mean {near!r}?" if near else f"it has {', '.join(known)}")
+            )
+        yield f"{spec.name}.{key}.{name} = {strong(_shown(spec, key, name, config))}"
+        yield from _chain(spec, (key, name), _default(config, key, name))
+    if not names:
+        yield f"{spec.name}.{key} has its defaults alone"
+
+
+def _default(config: PatternConfig, key: str, name: str) -> str:
+    """Return what the library would do without a word from anybody."""
+    field = type(config).model_fields[name]
+    value = type(config).file_defaults({}).get(name, field.get_default())
+    return "" if field.is_required() else value if isinstance(value, str) else written(type(config), name, value)
+
+
+def _beside(spec: PolicySpec, path: Path) -> Iterator[str]:
+    found = _node(spec, path)
+    if found is MISSING:
+        raise Trouble(f"the policy {spec.name} says nothing about {'.'.join(map(str, path))}")
+    yield f"{spec.name}.{'.'.join(map(str, path))} = {strong(printable(flow(found)))}"
+    yield from _chain(spec, path, "")
+
+
+def _chain(spec: PolicySpec, path: Path, default: str) -> Iterator[str]:
+    node = _node(spec, path)
+    said = () if node is MISSING else spec.place(path).chain()
+    for rank, place in enumerate(said):
+        yield f"  {'over' if rank else 'from'} {_told(place, not isinstance(node, (Block, Items)))}"
+    if default:
+        yield f"  {'over' if said else 'from'} {faint(f'the default: {default}')}"
+
+
+def _node(spec: PolicySpec, path: Path) -> object:
+    """Return what was said at a path, MISSING where nothing was."""
+    found: object = spec.tree
+    for step in path:
+        if not isinstance(found, Block) or step not in found:
+            return MISSING
+        found = found[str(step)]
+    return found
+
+
+def _told(place: Place, is_scalar: bool) -> str:
+    text = printable(place.text()) if is_scalar else ""
+    return f"{place}: {text}" if text not in ("", "{", "[") else str(place)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from aioresilience.config.findings import Findings
+from aioresilience.config.interpolate import Absent
 from aioresilience.config.parsing import (
     AliasEvent,
     CollectionEndEvent,
@@ -28,6 +29,9 @@ CHARACTERS_PER_BREATH = 4096
 """A few hundred values of a policy file, less than a millisecond of work."""
 MAX_REMEMBERED = 4096
 """Keys and unquoted values that are looked at only once."""
+
+REFUSED = Absent("")
+"""Stands for a value that was refused, so that nobody complains about it twice."""
 
 _PLAIN_KEY = re.compile(
     r"(?!(?:null|true|false)$)[a-z][a-z0-9_.-]*"
@@ -198,7 +202,7 @@ class Builder:
         anchored = self._anchors.get(name)
         if anchored is None:
             self._no_anchor(event, name)
-            return None
+            return REFUSED
         node, size, height = anchored
         self._aliases += 1
         self._aliased += size
@@ -221,12 +225,12 @@ class Builder:
         if text in self._known:
             return self._known[text]
         if self._findings.plain_template(event) or self._findings.invisible(event, text[:1] + text[-1:]):
-            return None
+            return REFUSED
         try:
             value = plain_scalar(text)
         except ValueError as error:
             self._findings.report("AR121", event, str(error), "quote it if it is text")
-            return None
+            return REFUSED
         if len(text) <= LENGTH_MAX and len(self._known) < MAX_REMEMBERED:
             self._known[text] = value
         return value
@@ -234,8 +238,7 @@ class Builder:
     def _quoted(self, event: ScalarEvent) -> str:
         if "#" in event.value:
             self._literals.append((event.start_mark.index, event.end_mark.index))
-        self._findings.quoted(event)
-        return event.value
+        return REFUSED if self._findings.quoted(event) else event.value
 
     def _refuse_depth(self, event: Event, depth: int) -> None:
         if depth > MAX_DEPTH:

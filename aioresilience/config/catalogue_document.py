@@ -121,6 +121,12 @@ DOCUMENT: Mapping[str, Entry] = {
         "Delete one of the two.",
         "order: [retry, retry, timeout]",
     ),
+    "AR220": Entry(
+        "The file belongs to another program.",
+        "Its keys are those of a Kubernetes manifest, a Compose file, or another library's configuration.",
+        "Give the path of a resilience.yaml; what stands in a ConfigMap goes into a file of its own.",
+        "apiVersion: v1\nkind: ConfigMap",
+    ),
     "AR301": Entry(
         "The template is unknown.",
         "`extends` names a template that no file or pack brings in.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
@@ -11,11 +12,13 @@ from pydantic_core import ErrorDetails
 
 from aioresilience.config import wording
 from aioresilience.config.diagnostics import hint_for_key
+from aioresilience.config.document import NAME_PATTERN
 from aioresilience.config.interpolate import is_short
 from aioresilience.config.places import Block, Node, Path, Place
 from aioresilience.config.report import Report, shown
 from aioresilience.config.tree import child, locate, walk
 
+NAME = re.compile(NAME_PATTERN)
 PARTIAL_MAY_LACK = ("missing", "value_error", "assertion_error")
 
 
@@ -70,7 +73,8 @@ def _report(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) -
         _unknown(report, spot, path)
     elif kind == "missing":
         place = locate(spot.block, path[:-1], key=True) if len(path) > 1 else spot.place
-        report.add("AR202", place, f"the field '{path[-1]}' is missing", path=spot.path + path[:-1])
+        hint = _what_is(spot.model, path)
+        report.add("AR202", place, f"the field '{path[-1]}' is missing", hint=hint, path=spot.path + path[:-1])
     else:
         _refused(report, spot, path, group)
 
@@ -81,9 +85,30 @@ def _unknown(report: Report, spot: Spot, path: Path) -> None:
     nested = len(path) > 1
     valid = fields if nested else fields | set(spot.more_keys)
     elsewhere = {level: keys for level, keys in spot.elsewhere.items() if keys != valid}
-    hint = hint_for_key(word, valid, elsewhere) or _some_of(valid)
+    hint = hint_for_key(word, valid, elsewhere) or _as_block(spot, path, valid) or _some_of(valid)
     place = locate(spot.block, path, key=True)
     report.add("AR201", place, f"unknown field {shown(word)}", hint=hint, path=spot.path + path[:-1])
+
+
+def _what_is(model: type[BaseModel], path: Path) -> str:
+    """Say what a missing field is for, in the words of its description."""
+    if path == ("version",):
+        return "begin with 'version: 1'"
+    found = _model_at(model, path[:-1]).model_fields.get(str(path[-1]))
+    text = (found.description or "") if found else ""
+    return f"add it: {text[:1].lower()}{text[1:].rstrip('.')}" if text else ""
+
+
+def _as_block(spot: Spot, path: Path, valid: Collection[str]) -> str:
+    """Recognise a policy that stands at the top, and a path that stands for nested blocks."""
+    word = str(path[-1])
+    if word.partition(".")[0] in valid:
+        return "write nested blocks, one step in each line"
+    at_top = "policies" in valid and len(path) == 1
+    value = spot.block.get(word)
+    if at_top and (value is None or isinstance(value, Block)) and NAME.fullmatch(word):
+        return f"if it is a policy, indent it below 'policies:'; if it is a note, call it x-{word}"
+    return ""
 
 
 def _some_of(valid: Collection[str]) -> str:
@@ -94,11 +119,14 @@ def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) 
     on_key = group[0]["loc"][-1:] == ("[key]",)
     value: Node = walk(spot.block, path) if path else spot.block
     place = locate(spot.block, path, key=on_key) if path else spot.place
-    what = wording.describe(group, str(path[-1]) if on_key and path else value)
-    shown_path = path[:-1] if on_key else path
-    if path and isinstance(path[-1], str) and not on_key and is_short(locate(spot.block, path, key=True), place):
-        shown_path = path[:-1]
+    short = not on_key and _is_short(spot.block, path, place)
+    what = wording.describe(group, str(path[-1]) if on_key and path else value, whole=short)
+    shown_path = path[:-1] if on_key or short else path
     report.add(what.code, place, what.message, hint=what.hint, path=spot.path + shown_path, severity=what.severity)
+
+
+def _is_short(block: Block, path: Path, place: Place) -> bool:
+    return bool(path) and isinstance(path[-1], str) and is_short(locate(block, path, key=True), place)
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:

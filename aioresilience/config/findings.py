@@ -106,13 +106,12 @@ class Findings(list[Diagnostic]):
             return False
         return self._template(event)
 
-    def quoted(self, event: ScalarEvent) -> None:
-        """Refuse what quotes can hold and a document cannot."""
-        if event.value.startswith(("{{", "{%")) and event.style in ("'", '"'):
-            self._template(event)
+    def quoted(self, event: ScalarEvent) -> bool:
+        """Refuse what quotes can hold and a document cannot; say whether there was a template."""
         if not event.value.isascii() and _SURROGATE.search(event.value):
             message = "the backslash does not begin an escape"
             self.stop("AR105", event, message, "half a surrogate pair is no character")
+        return event.value.startswith(("{{", "{%")) and event.style in ("'", '"') and self._template(event)
 
     def _template(self, event: ScalarEvent) -> bool:
         found = TEMPLATE.search(self.source.text, event.start_mark.index, event.end_mark.index)

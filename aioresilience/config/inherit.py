@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from aioresilience.config.diagnostics import suggest
+from aioresilience.config.document import NAME_PATTERN
 from aioresilience.config.interpolate import Absent, copy
 from aioresilience.config.layers import Layers
 from aioresilience.config.places import Block, Items, Path, Place
 from aioresilience.config.report import Report, shown
 from aioresilience.config.sources import packs_known
 
+_NAME = re.compile(NAME_PATTERN)
 EMPTY = Block()
 
 
@@ -32,7 +35,7 @@ class Inheritance:
     def check(self, block: Block, path: Path, report: Report) -> None:
         """Report the templates that a policy or template extends and that do not exist."""
         for name, place in _extended(block):
-            if not isinstance(self._templates.get(name), Block):
+            if not isinstance(self._templates.get(name), Block) and _NAME.fullmatch(name):
                 message = f"unknown template {shown(name)}"
                 report.add("AR301", place, message, hint=self._hint(name), path=(*path, "extends"))
 

@@ -12,25 +12,23 @@ from aioresilience.config.spec import Document, PolicySpec
 NO_TREE: Final = Block()
 
 
-def lean(
-    document: Document, known: Mapping[str, PolicySpec], trees: Iterable[Block], breathe: Callable[[], None]
-) -> Document:
-    """Return the document without trees, and with the objects of `known` where a policy is the same.
-
-    What is not kept goes in small pieces: freeing a large tree at once would hold the interpreter.
-    """
+def lean(document: Document, known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Document:
+    """Return the document without trees, and with the objects of `known` where a policy is the same."""
     policies = {}
     for name, spec in document.policies.items():
         breathe()
         policies[name] = _kept(spec, known.get(name))
-    kept = replace(document, policies=policies, default=replace(document.default, tree=NO_TREE), tree=NO_TREE)
+    return replace(document, policies=policies, default=replace(document.default, tree=NO_TREE), tree=NO_TREE)
+
+
+def dismantle(document: Document, trees: Iterable[Block], breathe: Callable[[], None]) -> None:
+    """Let a document go in small pieces, with all trees that it was made of: at once would hold the interpreter."""
     if isinstance(document.policies, dict):
         let_go(document.policies, breathe)
     for tree in (*trees, document.tree):
         for section in list(tree.values()):
             if isinstance(section, Block):
                 let_go(section, breathe)
-    return kept
 
 
 def _kept(spec: PolicySpec, before: PolicySpec | None) -> PolicySpec:

@@ -17,7 +17,7 @@ from aioresilience.config.document import Frame, Override, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
-from aioresilience.config.lean import lean
+from aioresilience.config.lean import dismantle, lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
 from aioresilience.config.places import Block, Items, Place
@@ -29,7 +29,7 @@ from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
-from aioresilience.config.tree import from_plain, nest
+from aioresilience.config.tree import from_plain, nest, with_origin
 from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
@@ -53,6 +53,7 @@ class _Setting:
     patches: Mapping[str, Mapping[str, object]]
     breathe: Callable[[], None]
     known: Mapping[str, PolicySpec] | None
+    looked: Callable[[str], None]
 
 
 def load(
@@ -87,10 +88,11 @@ def load(
     setting = _Setting(
         Vocabulary(patterns), environ, environment, callables or NO_CALLABLES, in_service, strict,
         time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
+        looked or (lambda path: None),
     )  # fmt: skip
     with collector_paused():
         loading = _Loading(setting, Report())
-        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read, looked)
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)
         return loading.document(chosen, gathered)
 
 
@@ -125,20 +127,25 @@ class _Loading:
         """Run every step; what one step finds does not keep the next from finding more."""
         if sources and not gathered.trees:
             raise self._error()
-        merged = self._merged(gathered.trees, alone=not sources)
+        layers = self._merged(gathered.trees, alone=not sources)
+        merged = self._filled(layers)
         document = self._assembled(merged, sources, gathered)
         if self._setting.known is None:
-            return document
+            return replace(document, layers=layers)
         if any(override.active for override in document.overrides):
             return replace(document, later=partial(self._later, merged, sources, gathered))
-        return lean(document, self._setting.known, [*gathered.trees, merged], self._setting.breathe)
+        kept = lean(document, self._setting.known, self._setting.breathe)
+        dismantle(document, [*gathered.trees, merged], self._setting.breathe)
+        return kept
 
     def _later(self, merged: Block, sources: Sequence[AnySource], gathered: Gathering, now: float) -> Document:
         """Return the document as the same layers give it at another time."""
         with collector_paused():
             loading = _Loading(replace(self._setting, now=now), Report())
             document = loading._assembled(merged, sources, gathered)
-        return replace(document, later=partial(self._later, merged, sources, gathered))
+        if any(override.active for override in document.overrides):
+            return replace(document, later=partial(self._later, merged, sources, gathered))
+        return lean(document, self._setting.known or {}, self._setting.breathe)
 
     def _assembled(self, tree: Block, sources: Sequence[AnySource], gathered: Gathering) -> Document:
         frame_checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
@@ -185,14 +192,13 @@ class _Loading:
         return ConfigError((*self._report.findings, *lint), secrets=self._report.secrets).diagnostics
 
     def gather(
-        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None,
-        looked: Callable[[str], None] | None = None,
-    ) -> Gathering:  # fmt: skip
+        self, sources: Sequence[AnySource], root: Path | None, max_bytes: int, read: ReadBytes | None
+    ) -> Gathering:
         """Read the sources and what they include."""
         checker = Checker(self._setting.vocabulary, KnownNames((), {}, in_service=True))
         gathering = Gathering(
             self._report, checker, self._interpolation, root=root, max_bytes=max_bytes, read=read,
-            breathe=self._setting.breathe, looked=looked,
+            breathe=self._setting.breathe, looked=self._setting.looked,
         )  # fmt: skip
         for source in sources:
             gathering.add(source)
@@ -202,15 +208,19 @@ class _Loading:
         return gathering
 
     def _merged(self, trees: Sequence[Block], *, alone: bool) -> Block:
-        """Lay the files, the overlay and the variables over each other, then fill in `${…}`."""
+        """Lay the files, the overlay and the variables over each other."""
         merged = Block()
         for tree in trees:
             merged = self._laid(merged, tree)
         merged = self._with_overlay(merged)
         for patch in self._variables(alone=alone).patches(merged):
             merged = self._laid(merged, patch)
-        filled = self._interpolation.document(merged)
-        keep_secrets(filled, self._report, in_service=self._setting.in_service)
+        return merged
+
+    def _filled(self, layers: Block) -> Block:
+        """Fill in `${…}`."""
+        filled = self._interpolation.document(layers)
+        keep_secrets(filled, self._report, in_service=self._setting.in_service, looked=self._setting.looked)
         return filled
 
     def _variables(self, *, alone: bool) -> Variables:
@@ -261,6 +271,7 @@ class _Loading:
             patch = one["set"]
             if not isinstance(patch, Block):
                 continue
+            patch = with_origin(patch, "override") if spec.active else patch
             if spec.policy != "*":
                 tree = self._override(tree, spec, one, patch)
             elif spec.active:

@@ -101,7 +101,7 @@ class KnownNames:
             return _imported(name)
         package = name.partition(".")[0]
         if self._is_absent(package):
-            raise NameProblem("AR306", f"the package {package!r} is not installed", "", self._absence())
+            raise NameProblem("AR306", f"the package {package!r} is not installed", _PACKAGE_FIX, self._absence())
         return ExceptionName(name)
 
     def _is_absent(self, package: str) -> bool:
@@ -112,6 +112,8 @@ class KnownNames:
         return self._absent[package]
 
 
+_PACKAGE_FIX = "install it where the service runs, or correct the name"
+_EXCEPTION_FIX = "name a class that derives from Exception"
 _CALLABLE_FIX = "pass it in callables=, or register it before loading"
 
 
@@ -133,7 +135,7 @@ def _builtin(name: str) -> ExceptionType:
     if found is not None:
         return found
     if hasattr(builtins, name):
-        raise NameProblem("AR307", f"{name!r} is not an exception that a policy can handle")
+        raise NameProblem("AR307", f"{name!r} is not an exception that a policy can handle", _EXCEPTION_FIX)
     near = suggest(name, _BUILTIN)
     hint = f"did you mean '{near}'?" if near else "name an exception outside of builtins by its dotted path"
     raise NameProblem("AR306", f"{name!r} is not a builtin exception", hint)
@@ -151,7 +153,7 @@ def _imported(path: str) -> ExceptionType:
         found = below
     if isinstance(found, type) and issubclass(found, Exception):
         return found
-    raise NameProblem("AR307", f"{path!r} is not an exception class")
+    raise NameProblem("AR307", f"{path!r} is not an exception class", _EXCEPTION_FIX)
 
 
 def _is_exception(value: object) -> bool:

@@ -112,8 +112,8 @@ ParserName: TypeAlias = Literal["auto", "libyaml", "pure"]
 
 # What an unquoted scalar may hold up to the next blank, in block and in flow style.
 _BLOCK_CHUNK = re.compile(r"(?:[^\0\s:]|[^\S \t\r\n]|:(?![\0 \t\r\n]))+")
-_FLOW_CHUNK = re.compile(r"(?:[^\0\s:,\[\]{}]|[^\S \t\r\n]|:(?![\0 \t\r\n,\[\]{}]))+")
-_HEADER = re.compile(r"([+-]?)([1-9]?)((?(1)|[+-])?)(?=[ \t\r\n\0])")
+_FLOW_CHUNK = re.compile(r"(?:[^\0\s:,\[\]{}]|[^\S \t\r\n]|:(?![\0 \t\r\n,?\[\]{}]))+")
+_HEADER = re.compile(r"([+-]?)([1-9]?)((?(1)|[+-])?)(?=[ \t\r\n\0#])")
 
 
 class _PureParser(Reader, Scanner, Parser):
@@ -144,6 +144,13 @@ class _PureParser(Reader, Scanner, Parser):
             if not self.flow_level:
                 self.allow_simple_key = True
 
+    def scan_directive_name(self, start_mark: yaml.error.Mark) -> str:
+        """Read the name of a directive; there are two."""
+        name: str = super().scan_directive_name(start_mark)  # type: ignore[no-untyped-call]
+        if name not in ("YAML", "TAG"):
+            raise ScannerError("while scanning a directive", start_mark, "unknown directive name", self.get_mark())
+        return name
+
     def scan_block_scalar_indicators(self, start_mark: object) -> tuple[bool | None, int | None]:
         """Read what may stand after `|` and `>`: how the last line break is kept, and how far the text is indented."""
         found = _HEADER.match(self.buffer, self.pointer)
@@ -172,6 +179,8 @@ class _PureParser(Reader, Scanner, Parser):
             parts += blanks, found[0]
             self.forward(len(found[0]))
             end = self.get_mark()
+            if self.flow_level and self.peek() == ":" and self.peek(1) in ",?[]{}":
+                raise ScannerError("while scanning a plain scalar", start, "found unexpected ':'", self.get_mark())
             blanks = self._plain_blanks(start)
         return ScalarToken("".join(parts), True, start, end)
 

@@ -208,6 +208,7 @@ def _refuse_root(findings: Findings, event: Event, root: Node) -> None:
         findings.report("AR119", event, "a list stands where 'key: value' lines belong", "begin with 'version: 1'")
     else:
         hint = "write a space after each ':'" if ":" in str(root) else "begin with 'version: 1'"
+        hint = "write ':' and a space instead of '='" if " = " in str(root) else hint
         findings.report("AR119", event, "a value stands where 'key: value' lines belong", hint)
 
 

@@ -192,8 +192,14 @@ def default_text(value: object, field: FieldInfo, schema: Schema) -> str:
     if isinstance(value, Rate):
         return format_rate(value)
     if isinstance(value, BaseModel):
-        return _block_text(value)
+        return written(type(value), "", value) if _says_something(value) else "none"
     return _plain(value, _pattern(schema))
+
+
+def _says_something(value: object) -> bool:
+    if isinstance(value, BaseModel):
+        return any(_says_something(one) for _, one in value)
+    return value not in (None, ())
 
 
 def _plain(value: object, pattern: str) -> str:
@@ -202,11 +208,6 @@ def _plain(value: object, pattern: str) -> str:
     if isinstance(value, (int, float)):
         return _number(value, pattern)
     return value if isinstance(value, str) else "none"
-
-
-def _block_text(value: BaseModel) -> str:
-    given = value.model_dump(exclude_defaults=False)
-    return f"{{{', '.join(f'{name}: {written(type(value), name, getattr(value, name))}' for name in given)}}}"
 
 
 def _pattern(schema: Schema) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,8 +16,11 @@ MAX_BYTES: Final = 64 * 1024
 _PASSWORDS: Final = ("password", "secret", "token")
 
 
-def keep_secrets(document: Block, report: Report, *, in_service: bool) -> None:
-    """Hide every password under `backends`, and what secret files hold; report files that cannot be read."""
+def keep_secrets(document: Block, report: Report, *, in_service: bool, looked: Callable[[str], None]) -> None:
+    """Hide every password under `backends`, and what secret files hold; report files that cannot be read.
+
+    `looked` is told every secret file, there or not.
+    """
     backends = document.get("backends")
     for name, backend in backends.items() if isinstance(backends, Block) else ():
         if not isinstance(backend, Block):
@@ -24,6 +28,8 @@ def keep_secrets(document: Block, report: Report, *, in_service: bool) -> None:
         for key, value in backend.items():
             if isinstance(value, Block) and set(value) == {"file"}:
                 path = ("backends", name, key)
+                if isinstance(value["file"], str):
+                    looked(value["file"])
                 hide(report, _content(value, report, path, "error" if in_service else "note"))
             else:
                 hide(report, _secret(key, value))

@@ -14,6 +14,7 @@ from aioresilience.config.checking import Checker
 from aioresilience.config.complaints import Spot, complain
 from aioresilience.config.diagnostics import suggest
 from aioresilience.config.document import FileFrame
+from aioresilience.config.foreign import foreign
 from aioresilience.config.interpolate import Interpolation, copy
 from aioresilience.config.places import NOWHERE, Block, Items, Place
 from aioresilience.config.reading import read_tree
@@ -165,6 +166,11 @@ class Gathering:
 
     def _take(self, tree: Block, origin: Origin, place: Place) -> bool:
         """Check what concerns this file alone, read its includes, then put it above them."""
+        what = foreign(tree)
+        if what:
+            first = next(iter(tree))
+            self._report.add("AR220", tree.key_place(first), f"this is {what.name}", hint=what.hint)
+            return False
         own = {key: tree[key] for key in FileFrame.model_fields if key in tree}
         checked = self._checker.part(FileFrame, own)
         spot = Spot(tree, (), place, FileFrame, more_keys=TOP_LEVEL)

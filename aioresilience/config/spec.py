@@ -92,6 +92,8 @@ class Document:
     """Strings that no text may show."""
     tree: Block = field(compare=False, repr=False)
     """All layers in one, before inheritance, as written but for `${…}`; empty in a registry."""
+    layers: Block = field(default_factory=Block, compare=False, repr=False)
+    """All layers in one as they were written: `${…}` not filled in, overrides not laid; empty in a registry."""
     exception_names: tuple[ExceptionName, ...] = field(default=(), compare=False, repr=False)
     """The exceptions that are looked up when an error is first matched."""
 

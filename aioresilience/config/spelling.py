@@ -111,9 +111,36 @@ FOREIGN: Mapping[str, str] = {
     "includes": "include",
     "import": "include",
     "resiliency": "policies",
-    "api_version": "version",
+    "exceptions": "retry_on_exceptions",
+    "retry_if_exception_type": "retry_on_exceptions",
+    "wait_exponential": "initial_delay",
 }
 """Spellings of other libraries, in lower case with underscores, and what they are called here."""
+
+FOREIGN_BLOCKS: Mapping[str, str] = {
+    "retries": "retry",
+    "retry_policy": "retry",
+    "retrying": "retry",
+    "outlier_detection": "circuit_breaker",
+    "circuit_breaking": "circuit_breaker",
+    "timeouts": "timeout",
+    "max_connections": "bulkhead",
+    "max_concurrent_requests": "bulkhead",
+    "rate_limits": "rate_limiter",
+    "hedging": "retry",
+}
+"""The same for keys of a policy that mean something else inside of a pattern."""
+
+TOLD: Mapping[str, str] = {
+    "name": "the key before the block is the name; delete this",
+    "enabled": "write mode: off to switch it off, or leave the block out",
+    "enable": "write mode: off to switch it off, or leave the block out",
+    "disabled": "write mode: off to switch it off, or leave the block out",
+    "enable_exponential_backoff": "write strategy: exponential, which is the default",
+    "automatic_transition_from_open_to_half_open_enabled": "delete it: it is always so here",
+    "reraise": "delete it: the last error is always raised",
+}
+"""What to do about keys that have no counterpart here."""
 
 
 def suggest(word: str, valid: Collection[str]) -> str | None:
@@ -122,9 +149,9 @@ def suggest(word: str, valid: Collection[str]) -> str | None:
     for name in sorted(valid):
         if _plain(name) == plain:
             return name
-    foreign = FOREIGN.get(plain)
-    if foreign in valid:
-        return foreign
+    for foreign in (FOREIGN.get(plain), FOREIGN_BLOCKS.get(plain)):
+        if foreign in valid:
+            return foreign
     near = difflib.get_close_matches(plain[:MAX_COMPARED], sorted(valid), n=1, cutoff=0.7)
     return near[0] if near else None
 
@@ -137,10 +164,13 @@ def hint_for_key(word: str, valid: Collection[str], elsewhere: Mapping[str, Coll
     for level, names in (elsewhere or {}).items():
         if word in names:
             return f"'{word}' belongs under {level}"
+    plain = _plain(word)
+    if plain in TOLD:
+        return TOLD[plain]
     meant = suggest(word, valid)
     if meant is None:
         return _foreign_level(word, elsewhere or {})
-    if FOREIGN.get(_plain(word)) == meant:
+    if meant in (FOREIGN.get(plain), FOREIGN_BLOCKS.get(plain)):
         return f"'{meant}' is the name for it here"
     return f"did you mean '{meant}'?"
 

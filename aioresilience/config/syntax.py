@@ -14,6 +14,7 @@ TEMPLATE_HINT = "render the template first, or write ${NAME}"
 _KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
 _ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]", re.ASCII)
 _LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
+_SLASHES = re.compile(r"\s*(//|/\*)")
 _FAR = 200
 """Characters before a mistake that are looked at."""
 _TOKEN = re.compile(r"\S+")
@@ -84,6 +85,11 @@ _MEANINGS = (
         "this text does not belong to the document above",
         "check its indentation and the brackets before it",
     ),
+    _Meaning(
+        ("unexpected ':'",),
+        "inside braces and brackets a space belongs after this ':'",
+        "write ': ', or quote the text if the ':' belongs to it",
+    ),
     _Meaning(("node content",), "a value is missing here", "write the value, or quote it"),
     _Meaning(("alphabetic or numeric",), "'*' and '&' begin a name in YAML", "quote the value", at_context=True),
     _Meaning(
@@ -99,7 +105,8 @@ _MEANINGS = (
 def explain(source: Source, problem: Problem) -> Diagnostic:
     """Say what is wrong: a template, an unquoted ${…}, a tab, or the parser's complaint in our words."""
     return (
-        _template(source, problem)
+        _foreign_sign(source, problem)
+        or _template(source, problem)
         or _interpolation(source, problem)
         or _tab(source, problem)
         or _strange_start(source, problem)
@@ -107,6 +114,24 @@ def explain(source: Source, problem: Problem) -> Diagnostic:
         or _colon(source, problem)
         or _known(source, problem)
     )
+
+
+def _foreign_sign(source: Source, problem: Problem) -> Diagnostic | None:
+    """Recognise comments of other languages, and colons of other scripts."""
+    for index in dict.fromkeys((problem.at, problem.began)):
+        if index is None:
+            continue
+        line, _ = source.position(min(index, len(source.text)))
+        for number in (line, line - 1, line + 1):
+            found = _SLASHES.match(source.line(number)) if number > 0 else None
+            if found:
+                place = source.place(source.bounds(number)[0] + found.start(1), len(found[1]))
+                return diagnose("AR105", place, f"'{found[1]}' begins no comment in YAML", hint="write # instead")
+        wide = source.line(line).find("\uff1a")
+        if wide >= 0:
+            place = source.place(source.bounds(line)[0] + wide)
+            return diagnose("AR105", place, "this wide colon is no ':'", hint="write a plain ':' and a space")
+    return None
 
 
 def _template(source: Source, problem: Problem) -> Diagnostic | None:

@@ -55,7 +55,7 @@ class Variables:
             return
         if section == INCLUDE and not steps:
             if not self._alone:
-                self._unfit("AR315", place, "only counts where no file names the policies", "include it in the file")
+                self._unfit("AR315", place, "it counts only where no file names the policies", "include it in the file")
         elif section in _PLAIN and steps:
             yield nest((section, *steps), self._value(variable, place), place)
         elif section in _NAMED and steps:

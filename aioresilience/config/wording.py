@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from aioresilience.config.diagnostics import Severity, suggest
 from aioresilience.config.document import NAME_PATTERN, NotADate
 from aioresilience.config.names import NameProblem
 from aioresilience.config.report import either, shown
+from aioresilience.config.slips import meant
 from aioresilience.units import format_duration, format_percentage
 
 EXPECTED: Final[Mapping[str, str]] = {
@@ -48,6 +50,7 @@ _UNITS: Final = (
     ("AR207", "percentage"),
     ("AR208", "status"),
 )
+MAX_NAME: Final = 200
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
@@ -60,8 +63,19 @@ class Complaint(NamedTuple):
     severity: Severity | None = None
 
 
-def describe(group: Sequence[ErrorDetails], value: object) -> Complaint:
-    """Put into words what all branches of a field say about a value."""
+def describe(group: Sequence[ErrorDetails], value: object, *, whole: bool = False) -> Complaint:
+    """Put into words what all branches of a field say about a value, with the fix where it is plain.
+
+    `whole` says that the value is the short form of a pattern.
+    """
+    what = _described(group, value)
+    expected = what.message.partition("expected ")[2].partition(", got")[0]
+    if what.code == "AR204" and any(error.get("ctx", {}).get("le") == 1 for error in group):
+        expected = "a percentage"
+    return what._replace(hint=meant(what.code, expected, value, whole=whole) or what.hint)
+
+
+def _described(group: Sequence[ErrorDetails], value: object) -> Complaint:
     for error in group:
         if error["type"] in ("literal_error", "enum"):
             return _choice(error, value)
@@ -158,6 +172,17 @@ def _malformed(pattern: str, value: object) -> Complaint:
 
 def malformed_name(name: str) -> Complaint:
     """Refuse a name that is not lower-case words joined by `-` or `.`."""
-    better = re.sub(r"[^a-z0-9.]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()).strip("-.")
-    hint = f"write {better}" if re.fullmatch(NAME_PATTERN, better) else "write a name such as card-payments"
-    return Complaint("AR209", f"{shown(name)} is not a well-formed name", hint)
+    return Complaint("AR209", f"{shown(name)} is not a well-formed name", _better_name(name[:MAX_NAME]))
+
+
+def _better_name(name: str) -> str:
+    if "${" in name:
+        return "variables are filled in in values only; write the name itself"
+    if re.fullmatch(r"[a-z0-9.-]+(\s*,\s*[a-z0-9.-]+)+", name):
+        return f"write a list: [{name}]"
+    plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", plain).lower()
+    better = re.sub(r"[^a-z0-9.]+", "-", words).strip("-.")
+    if plain.isascii() and re.fullmatch(NAME_PATTERN, better):
+        return f"write {better}"
+    return "write a name such as card-payments: letters first, and no signs but - and ."

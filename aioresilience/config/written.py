@@ -11,11 +11,12 @@ from pydantic_core import ErrorDetails
 from aioresilience.config.checking import Checker
 from aioresilience.config.complaints import Spot, complain, model_in
 from aioresilience.config.diagnostics import suggest
-from aioresilience.config.document import NAME_PATTERN, Extending, Frame, Override, Part, PolicyFrame
+from aioresilience.config.document import NAME_PATTERN, About, ClassRule, Extending, Frame, Override, Part, PolicyFrame
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Absent
 from aioresilience.config.places import Block, Items, Node, Path, Place
 from aioresilience.config.report import Report, either, shown
+from aioresilience.config.slips import meant
 from aioresilience.config.vocabulary import IN_OVERLAY, POLICY_MAPS, TOP_LEVEL, Vocabulary
 from aioresilience.config.wording import Complaint, choice, malformed_name
 from aioresilience.units import Rate
@@ -54,7 +55,10 @@ class Written:
         self._breathe = breathe
         self._patterns = frozenset(vocabulary.types)
         fields = {key: vocabulary.fields(key) for key in vocabulary.types}
-        self._in_policy: Mapping[str, Collection[str]] = {**fields, "a policy": ["extends"], TOP: TOP_LEVEL}
+        inside = {"about": About.model_fields, "classify.failure": ClassRule.model_fields}
+        self._in_policy: Mapping[str, Collection[str]] = {
+            **inside, **fields, "a policy": ["extends"], TOP: TOP_LEVEL,
+        }  # fmt: skip
         self._in_pattern = {
             key: {**_inside(model), "the policy": vocabulary.policy_keys(), **fields}
             for key, model in vocabulary.types.items()
@@ -96,7 +100,7 @@ class Written:
             return
         if not isinstance(blocks, Block):
             place = (parent or self._document).value_place(str(path[-1]))
-            self._expected("a block", blocks, place, path)
+            self._expected("a block", blocks, place, path, _block_hint(blocks))
             return
         for name, block in blocks.items():
             if not _NAME.fullmatch(name):
@@ -107,7 +111,7 @@ class Written:
                 self._no_block(name, block, blocks, path)
 
     def _no_block(self, name: str, value: Node, blocks: Block, path: Path) -> None:
-        hint = f"write {name}: {{}} for one that adds nothing" if value is None else ""
+        hint = f"write {name}: {{}} for one that adds nothing" if value is None else _block_hint(value)
         place = blocks.key_place(name) if value is None else blocks.value_place(name)
         self._expected("a block", value, place, (*path, name), hint)
 
@@ -147,7 +151,9 @@ class Written:
             return
         path = (*path, key)
         if not isinstance(block, Block):
-            self._expected("a block", block, policy.value_place(key), path)
+            self._expected(
+                "a block", block, policy.value_place(key), path, meant("AR203", "a block", block, whole=True)
+            )
             return
         if "use" in block:
             block = self._use(key, block, path)
@@ -205,6 +211,8 @@ class Written:
         self._report.add(what.code, place, what.message, hint=what.hint, path=path)
 
     def _expected(self, kind: str, value: Node, place: Place, path: Path, hint: str = "") -> None:
+        if isinstance(value, Absent):
+            return
         self._report.add("AR203", place, f"expected {kind}, got {shown(value)}", hint=hint, path=path)
 
     def _overrides(self, overrides: Node, path: Path, document: Block) -> None:
@@ -248,6 +256,13 @@ def without(block: Block, keys: Collection[str]) -> Block:
         if key not in keys:
             rest.put(key, value, block.places[key])
     return rest
+
+
+def _block_hint(value: Node) -> str:
+    if isinstance(value, Items):
+        return "write each entry as 'name:' with its fields indented below, without '- '"
+    near = re.match(r"([\w.-]+):\S", value) if isinstance(value, str) else None
+    return f"write a space after the ':' of '{near[1]}:'" if near else ""
 
 
 def _fitting(name: str, key: str, known: Node) -> str:

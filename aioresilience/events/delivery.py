@@ -158,6 +158,23 @@ class Subscription:
         yield private_loop()
 
 
+class Inline(Subscription):
+    """A handler that is called where the event happens, and hears of nothing later."""
+
+    __slots__ = ()
+
+    def put(self, key: EventKey, event: ResilienceEvent, receipt: Receipt | None = None) -> None:
+        """Call the handler; what it raises is logged and counted."""
+        try:
+            self.handler(event)
+        except Exception as error:
+            self.counts.count("failed")
+            self._report(event, error)
+        else:
+            self.counts.count("delivered")
+        settle(receipt)
+
+
 def settle(receipt: Receipt | None) -> None:
     """Tell whoever waits, on whatever loop, that this event is dealt with."""
     if receipt is not None:

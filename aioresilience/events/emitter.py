@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import TypeVar
 
-from aioresilience.events.delivery import Counts, Handler, Receipt, Subscription
+from aioresilience.events.delivery import Counts, Handler, Inline, Receipt, Subscription
 from aioresilience.events.drain import in_handler
 from aioresilience.events.facts import ResilienceEvent
 from aioresilience.events.types import EVERY, EventKey, EventType, filed_under, registered_as
@@ -60,17 +60,22 @@ class _Publisher:
 
         return register
 
-    def add_handler(self, event_type: EventType | int | str, handler: Handler) -> None:
+    def add_handler(self, event_type: EventType | int | str, handler: Handler, *, inline: bool = False) -> None:
         """Register a plain or async function of one event; it runs on the loop that is running now, while that runs.
 
         Registering a handler twice for the same events changes nothing. Raises ValueError for an unknown event type.
+        With `inline` a plain function is called by the emitting call itself, in its context: for tracers, which must
+        know the call's span, and for nothing that takes time or may wait.
         """
         key = registered_as(event_type)
         _check(handler)
+        if inline and inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{handler!r} is async, and nothing awaits an inline handler")
         with _registering:
             if self._counts is None:
                 self._counts = Counts()
-            subscription = self._find(handler) or Subscription(handler, self._counts)
+            kind = Inline if inline else Subscription
+            subscription = self._find(handler) or kind(handler, self._counts)
             subscription.add(key)
             known = self.handlers.get(key, ())
             if subscription not in known:

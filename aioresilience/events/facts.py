@@ -18,8 +18,8 @@ _DEPTH = 6
 class Decision:
     """What one pattern did to a call other than let it through; `waited` is in seconds.
 
-    `action` is rejected, delayed, retried, cut, failed, would_reject, would_cut or would_retry; `reason` the name of
-    the pattern's reason, or of the error's class for a retry.
+    `action` is rejected, delayed, retried, cut, failed, skipped, loop_stalled, or would_reject, would_cut, would_retry,
+    would_answer; `reason` the name of the pattern's reason, or of the error's class for a retry.
     """
 
     pattern_type: str

@@ -58,6 +58,19 @@ class ExceptionHandler:
         self.on_exception = on_exception
         self.replaces = exception_type is not None or exception_transformer is not None
 
+    @classmethod
+    def of(cls, config: ExceptionConfig, pattern_name: str, pattern_type: str) -> ExceptionHandler:
+        """Return the handler that carries out `config` for a pattern."""
+        return cls(
+            pattern_name,
+            pattern_type,
+            handled_exceptions=config.handled_exceptions or (Exception,),
+            exception_predicate=config.exception_predicate,
+            exception_type=config.exception_type,
+            exception_transformer=config.exception_transformer,
+            on_exception=config.on_exception,
+        )
+
     def should_handle_exception(self, exc: BaseException) -> bool:
         """Say whether this exception counts; a predicate that raises is logged and objects to nothing."""
         if not isinstance(exc, self.handled_exceptions):

@@ -27,18 +27,18 @@ def route_path(scope: MutableMapping[str, Any]) -> str:
 class Paths:
     """A set of paths, each exact: no prefix, no pattern, and a slash at the end is another path."""
 
-    __slots__ = ("_paths",)
+    __slots__ = ("paths",)
 
     def __init__(self, paths: Iterable[str]) -> None:
         if isinstance(paths, str):
             raise TypeError(f"expected a list of paths, got the string {paths!r}")
-        self._paths = frozenset(paths)
-        for path in self._paths:
+        self.paths = frozenset(paths)
+        for path in self.paths:
             if not path.startswith("/"):
                 raise ValueError(f"a path begins with '/', got {path!r}")
 
     def __contains__(self, path: str) -> bool:
-        return path in self._paths
+        return path in self.paths
 
 
 class Routes(Generic[T]):

@@ -5,31 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from aioresilience.bound import Bound, Exit
 from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
-from aioresilience.failures import Judge
+from aioresilience.events import global_bus
+from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
 
 
 class _GuardStep:
-    """A guard on the way in and out."""
+    """A guard on the way in and out; what is asked of it for every call is looked up once."""
 
-    __slots__ = ("admit", "config", "judge", "note", "pattern", "wait")
+    __slots__ = ("admit", "config", "counts", "emitter", "judge", "outcomes", "pattern", "settle", "wait")
 
     def __init__(self, pattern: Guard, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
         self.judge = pattern.judge(context)
+        classify = self.judge.classify
+        self.outcomes = {status: classify.of_status(status) for status in classify.statuses}
         mode = pattern.mode_in(context)
         self.admit = pattern.admitting(mode)
+        self.settle = pattern.settle
+        self.counts = pattern.counts
+        self.emitter = pattern.events
         self.wait = pattern.entry(mode)
-        self.note = pattern.admitted
 
 
 class _BoundStep:
@@ -49,6 +54,9 @@ class Entrance:
 
     __slots__ = ("clock", "skipped", "steps")
 
+    leads_on: ClassVar[bool] = False
+    """Whether each caller has another entrance of its own."""
+
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
         active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
@@ -57,7 +65,7 @@ class Entrance:
         """What can only run a function again, or answer in its place."""
 
     def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
-        """Return where this caller goes in, and what must hear of its end."""
+        """Return where this caller goes in, and what must hear of its end, where `leads_on`."""
         return self, None
 
     @property
@@ -78,57 +86,104 @@ def _step(pattern: AnyPattern, context: Context) -> _GuardStep | _BoundStep | No
 class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
-    `enter` and `leave` are for what begins and ends in different functions.
+    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits.
     """
 
-    __slots__ = ("_caller", "_entrance", "_exits", "_started", "_tickets", "_trace")
+    __slots__ = ("_caller", "_entrance", "_rest", "_started", "_tickets", "_trace", "_waits_at")
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
         self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
+        self._rest: Iterator[_GuardStep | _BoundStep] | None = None
+        self._waits_at: _GuardStep | None = None
+        self._trace: Trace | None = None
         self._started: float | None = None
-        self._trace: Trace = []
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        caller, tickets, trace = self._caller, self._tickets, self._trace
+        while not self.begin():
+            step, self._waits_at = self._waits_at, None
+            assert step is not None
+            try:
+                ticket = await step.wait(self._caller, self._noted())
+            except BaseException as error:
+                _raise(error, self.leave(error))
+                raise
+            if ticket is not None:
+                self._tickets.append((step, ticket))
+                step.pattern.admitted()
+
+    def begin(self) -> bool:
+        """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
+        caller, tickets, rest = self._caller, self._tickets, self._rest
+        if self._waits_at is not None:
+            return False
         try:
-            entrance, leave = self._entrance.entered(caller)
-            if leave is not None:
-                tickets.append((None, leave))
-            for step in entrance.steps:
-                if step.__class__ is _GuardStep:
-                    ticket = step.admit(caller)
-                    if ticket is None:
-                        ticket = await step.wait(caller, trace)
-                    if ticket is not None:
-                        tickets.append((step, ticket))
-                        step.note()
-                else:
-                    assert isinstance(step, _BoundStep)
-                    tickets.append((None, step.pattern.enter(caller, step.mode, step.judge, self._when, trace)))
+            if rest is None:
+                rest = self._begin()
+            for step in rest:
+                if not isinstance(step, _GuardStep):
+                    tickets.append((None, self._open(step)))
+                    continue
+                ticket = step.admit(caller)
+                if ticket is None:
+                    self._rest, self._waits_at = rest, step
+                    return False
+                tickets.append((step, ticket))
+                step.counts.begun += 1
+                if step.emitter.handlers or global_bus.handlers:
+                    step.pattern.tell("admitted")
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = entrance.clock.monotonic()
+        self._started = self._entrance.clock.monotonic()
+        return True
+
+    def _begin(self) -> Iterator[_GuardStep | _BoundStep]:
+        """Return what is to be passed, by this caller's own entrance where there is one."""
+        if self._entrance.leads_on:
+            self._entrance, leave = self._entrance.entered(self._caller)
+            if leave is not None:
+                self._tickets.append((None, leave))
+        return iter(self._entrance.steps)
+
+    def _open(self, step: _BoundStep) -> Exit:
+        return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._noted())
+
+    def _noted(self) -> Trace:
+        if self._trace is None:
+            self._trace = []
+        return self._trace
 
     def _when(self) -> float | None:
         return self._started
 
-    def leave(self, error: BaseException | None = None, result: object = None) -> BaseException | None:
-        """Give everything back, once; return the error to raise, which is another one where a bound cut us short.
-
-        A `result` is judged by its status, as `classify` says.
-        """
+    def leave(self, error: BaseException | None = None) -> BaseException | None:
+        """Give everything back, once; return the error to raise, which is another one where a bound cut us short."""
         tickets, started = self._tickets, self._started
         while tickets:
             step, ticket = tickets.pop()
             if step is None:
                 error = ticket(error)
             else:
-                step.pattern.give(ticket, error, started, step.judge, result)
+                step.pattern.give(ticket, error, started, step.judge)
         return error
+
+    def answered(self, status: int) -> None:
+        """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
+        tickets, started = self._tickets, self._started
+        while tickets:
+            step, ticket = tickets.pop()
+            if step is None:
+                ticket(None)
+                continue
+            outcome = step.outcomes.get(status, SUCCESS)
+            if outcome is not SUCCESS or step.emitter.handlers or global_bus.handlers:
+                step.pattern.settled(ticket, outcome, started)
+            else:
+                step.counts.done += 1
+                step.settle(ticket, SUCCESS, started)
 
     async def __aenter__(self) -> None:
         await self.enter()

@@ -7,21 +7,18 @@ policy's own instances.
 
 from __future__ import annotations
 
-import operator
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aioresilience.bound import Exit
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.fields import Count
 from aioresilience.pattern import AnyPattern
-from aioresilience.policy.admission import Entrance
 from aioresilience.policy.snapshot import Snapshot
 
 CIRCUIT: Final = "circuit_breaker"
@@ -82,6 +79,10 @@ class Member:
             patterns = [self._twins.get(pattern, pattern) for pattern in whole.patterns]
             made = self._snapshot = Snapshot(patterns, whole.context, whole.clock, whole.generation)
         return made
+
+    def twin(self, whole: AnyPattern) -> AnyPattern | None:
+        """Return its own instance of one of the policy's patterns, None where it is shared."""
+        return self._twins.get(whole)
 
     def circuit(self) -> str | None:
         """Return the state of its circuit breaker, None where the policy has none."""
@@ -206,6 +207,12 @@ class Partitions:
         )  # fmt: skip
         first.events.publish(event)
 
+    def instances(self, whole: AnyPattern) -> list[AnyPattern]:
+        """Return what the partitions have of one of the policy's patterns; nothing where all share it."""
+        with self._lock:
+            found = [member.twin(whole) for member in self._members.values()]
+        return [twin for twin in found if twin is not None]
+
     def states(self) -> dict[str, int]:
         """Count the circuits by state."""
         with self._lock:
@@ -223,91 +230,3 @@ class Partitions:
             "in_use": sum(one.active > 0 for one in members), **self.counts,
             "circuits": self.states(), "shown": [one.status(now) for one in members[:SHOWN]],
         }  # fmt: skip
-
-
-class Divided(Snapshot):
-    """A snapshot whose calls go each to its partition; its own patterns serve those that have none."""
-
-    __slots__ = ("_config", "_own", "partitions")
-
-    def __init__(self, own: Snapshot, partitions: Partitions) -> None:
-        self._config = partitions.config
-        self._own = own
-        self.partitions = partitions
-        self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
-        self.clock = own.clock
-        self._block = self._answers = self._wrap = None
-        self.replaced = False
-        self.run = self._run
-
-    def restore(self) -> None:
-        """Let the partitions run under this snapshot's patterns again."""
-        self.partitions.adopt(self._config, self._own)
-
-    def entered(self, caller: Caller) -> tuple[Snapshot, Exit | None]:
-        """Return the snapshot of the caller's partition, and what counts the call out of it."""
-        member = self.partitions.enter(caller)
-        if member is None:
-            return self._own, None
-
-        def leave(error: BaseException | None = None) -> BaseException | None:
-            self.partitions.leave(member)
-            return error
-
-        return member.snapshot, leave
-
-    @property
-    def block(self) -> Entrance:
-        """What `async with` blocks go through, each caller in its partition."""
-        if self._block is None:
-            self._block = _PartitionedEntrance(self, operator.attrgetter("block"))
-        return self._block
-
-    @property
-    def answers(self) -> Entrance:
-        """What requests go through that come in, each caller in its partition."""
-        if self._answers is None:
-            self._answers = _PartitionedEntrance(self, operator.attrgetter("answers"))
-        return self._answers
-
-    async def _run(
-        self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],
-        caller: Caller,
-    ) -> object:  # fmt: skip
-        snapshot, leave = self.entered(caller)
-        try:
-            return await snapshot.run(func, args, kwargs, caller)
-        finally:
-            if leave is not None:
-                leave(None)
-
-    async def run_lasting(
-        self, func: Callable[..., Awaitable[object]], args: tuple[object, ...], kwargs: Mapping[str, object],
-        caller: Caller,
-    ) -> object:  # fmt: skip
-        """Call under the caller's partition, which is in use until the result is closed."""
-        (snapshot, leave), kept = self.entered(caller), False
-        try:
-            result = await snapshot.run_lasting(func, args, kwargs, caller)
-            if leave is not None and caller.exchange is not None:
-                kept = caller.exchange.when_closed(result, lambda: leave(None))
-            return result
-        finally:
-            if leave is not None and not kept:
-                leave(None)
-
-
-class _PartitionedEntrance(Entrance):
-    """An entrance that leads each caller to that of its partition."""
-
-    __slots__ = ("_divided", "_of")
-
-    def __init__(self, divided: Divided, of: Callable[[Snapshot], Entrance]) -> None:
-        super().__init__(divided.patterns, divided.context, divided.clock)
-        self._divided = divided
-        self._of = of
-
-    def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
-        """Return the entrance of the caller's partition, and what counts the caller out of it."""
-        snapshot, leave = self._divided.entered(caller)
-        return self._of(snapshot), leave

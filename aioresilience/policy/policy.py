@@ -22,7 +22,8 @@ from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.admission import Admission, Entrance
-from aioresilience.policy.partition import Divided, Partition, Partitions
+from aioresilience.policy.divided import Divided
+from aioresilience.policy.partition import Partition, Partitions
 from aioresilience.policy.snapshot import Snapshot, attempt_timeout
 from aioresilience.rate_limiting import RateLimit
 from aioresilience.retry import RetryPolicy
@@ -104,6 +105,7 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
+        self._served: Entrance | None = None
         self.snapshot = Snapshot((), Context(), self.clock)
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
@@ -199,12 +201,16 @@ class Policy:
         return self._admission(ANYONE, self.snapshot.block)
 
     def serve(self, caller: Caller = ANYONE) -> Admission:
-        """Enter the policy's guards and bounds around a request that comes in; `leave` it with what was answered.
+        """Enter the policy's guards and bounds around a request that comes in; say with what status it was `answered`.
 
         A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
         fallback: an answer that is on its way can be neither repeated nor replaced.
         """
-        return self._admission(caller, self.snapshot.answers)
+        entrance = self.snapshot.answers
+        if entrance is not self._served:
+            self._note_skipped(entrance)
+            self._served = None if entrance.skipped else entrance
+        return Admission(entrance, caller)
 
     def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
         if entrance.skipped or not self.used_by_admit:
@@ -232,10 +238,8 @@ class Policy:
     def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
-        settled = self._settled
-        wrap = settled.wrap
-        if wrap is not None:
-            made = wrap(func, self, settled, ANYONE)
+        made = self._settled.around(func, self)
+        if made is not None:
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)

@@ -297,6 +297,7 @@ class FleetRateLimit(RateLimit):
             | {
                 "backend": self.server.name,
                 "backend_in_use": self.server.name if available else self.config.on_backend_error,
+                "backend_away": int(not available),
                 "degraded": self.degraded,
                 "waiting": self._turns.waiting + self._limit.waiting,
             }

@@ -49,7 +49,7 @@ class LocalRateLimiter:
         self.events = EventEmitter(self.name)
         self.overflowed = 0
         """Checks that went to the limit which new keys share."""
-        self._handler = None if exceptions is None else _handler(exceptions, self.name)
+        self._handler = None if exceptions is None else ExceptionHandler.of(exceptions, self.name, "rate_limiter")
         self._census = Census(self.max_limiters)
         self._limits: dict[str, Limit] = {}
         self._handed: WeakKeyDictionary[asyncio.AbstractEventLoop, Handed] = WeakKeyDictionary()
@@ -201,18 +201,6 @@ def _config(config: RateLimitConfig, name: str | None, max_limiters: int | None)
     return RateLimitConfig(
         name=config.name if name is None else name,
         max_limiters=config.max_limiters if max_limiters is None else max_limiters,
-    )
-
-
-def _handler(exceptions: ExceptionConfig, name: str) -> ExceptionHandler:
-    return ExceptionHandler(
-        name,
-        "rate_limiter",
-        handled_exceptions=exceptions.handled_exceptions or (Exception,),
-        exception_predicate=exceptions.exception_predicate,
-        exception_type=exceptions.exception_type,
-        exception_transformer=exceptions.exception_transformer,
-        on_exception=exceptions.on_exception,
     )
 
 

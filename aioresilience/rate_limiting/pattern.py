@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, global_bus
+from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, audience
 from aioresilience.exceptions import (
     ExceptionConfig,
     RateLimitExceededError,
@@ -94,7 +94,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         charge = table.take(key, limit.monotonic())
         if charge is None:
             return self._admit_slowly(key, caller)
-        if limit.emitter.handlers or global_bus.handlers:
+        if audience.size and self.listening():
             self._allowed((table, key, charge), caller.key)
         return table, key, charge
 
@@ -200,9 +200,14 @@ class RateLimit(Guard[RateLimiterConfig]):
         return config.backend == self.config.backend
 
     def succeed(self, old: RateLimit) -> None:
-        """Take over from a limiter that counted elsewhere, with what it knows to be spent."""
-        if old._limit.by_key == self._limit.by_key:
-            self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+        """Take over from a limiter that counted elsewhere or for others too, with what it knows to be spent."""
+        by_key, before = self._limit.by_key, old._limit
+        with before.table.census.lock:  # others may go on with the old one
+            if by_key == before.by_key:
+                self._limit.replace(self._build(self.config), lambda new, _, now: old.bequeath(new, now))
+            else:
+                carry = Buckets.split if by_key else Buckets.join
+                self._limit.replace(self._build(self.config), lambda new, _, now: carry(new, before.table, now))
 
     def bequeath(self, heir: AnyBuckets, now: float) -> None:
         """Charge other buckets with the share that is spent here."""
@@ -266,6 +271,12 @@ class RateLimit(Guard[RateLimiterConfig]):
     def holds_back(self, now: float) -> bool:
         """Tell whether anything of what it allows is spent."""
         return not self._limit.table.rests(now) and self._census.spent(now)
+
+    def left(self, caller: Caller) -> tuple[int, float]:
+        """Return how many permits the caller has left in this process, and the seconds until there is one."""
+        key, now = self._place(caller), self.clock.monotonic()
+        left = self._limit.table.remaining(key, now)
+        return left, 0.0 if left else self._limit.delay(key)
 
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""

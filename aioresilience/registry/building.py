@@ -8,12 +8,39 @@ from dataclasses import dataclass
 
 from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
+from aioresilience.events import EventType, ResilienceEvent
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy import Policy, Snapshot, attempt_timeout
 from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
 from aioresilience.registry.backends import Backends
 
 Shared = dict[tuple[str, str], AnyPattern]
+
+
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """A pattern in the place of another one, because `use` or `backend` changed; `fresh`: nobody has used it yet."""
+
+    pattern: AnyPattern
+    before: AnyPattern
+    fresh: bool
+
+    def take_over(self) -> None:
+        """Start with what was spent before, where that means something, and say what becomes of the state."""
+        kept = "nothing" if self.fresh else "what the shared one has"
+        if self.fresh and isinstance(self.pattern, RateLimit) and isinstance(self.before, RateLimit):
+            self.pattern.succeed(self.before)
+            kept = "the spent share"
+        if self.pattern.listening():
+            kind, name, facts = self.pattern.pattern_type, self.pattern.name, self._what() | {"kept": kept}
+            self.pattern.events.publish(ResilienceEvent(kind, EventType.STATE_RESTARTED, name, metadata=facts))
+
+    def _what(self) -> dict[str, str]:
+        old, new = (str(pattern.policy or pattern.name) for pattern in (self.before, self.pattern))
+        if old != new:
+            return {"use": f"{old} -> {new}"}
+        old, new = (str(getattr(pattern.config, "backend", None)) for pattern in (self.before, self.pattern))
+        return {"backend": f"{old} -> {new}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +53,7 @@ class Rebuilt:
     retuned: tuple[tuple[AnyPattern, PatternConfig], ...]
     before: tuple[tuple[AnyPattern, PatternConfig], ...]
     snapshot: Snapshot
+    heirs: tuple[Heir, ...] = ()
 
     def undo(self) -> None:
         """Put everything back as it was before `put`."""
@@ -39,6 +67,8 @@ class Rebuilt:
         for pattern, config in self.retuned:
             if pattern.config != config:
                 pattern.retune(config)
+        for heir in self.heirs:
+            heir.take_over()
         self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
@@ -63,18 +93,20 @@ class Builder:
         kept = {p.key: p for p in policy.patterns} if old is not None else {}
         patterns: list[AnyPattern] = []
         retuned: list[tuple[AnyPattern, PatternConfig]] = []
+        heirs: list[Heir] = []
         for key, config in new.patterns:
             bare = without_mode(config)
             same = old is not None and old.shared.get(key) == new.shared.get(key)
-            before = kept.get(key) if same else None
-            pattern = before if before is not None and goes_on(before, bare) else None
+            before = kept.get(key)
+            pattern = before if same and before is not None and goes_on(before, bare) else None
             if pattern is None:
+                fresh = (key, new.shared.get(key)) not in self.shared
                 pattern = self._make(policy.name, key, bare, new.shared)
-                inherit(pattern, before)
+                heirs.extend([] if before is None else [Heir(pattern, before, fresh)])
             retuned.append((pattern, bare))
             patterns.append(pattern)
         configs = tuple((pattern, pattern.config) for pattern in patterns)
-        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), configs, policy.settled)
+        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), configs, policy.settled, tuple(heirs))
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:

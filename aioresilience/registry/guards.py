@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from aioresilience.config import ConfigError, Diagnostic, Document, diagnose
+from aioresilience.config.places import Place
 from aioresilience.registry.ledger import Ledger
 
 
@@ -25,8 +26,9 @@ def objections(ledger: Ledger, new: Document) -> Iterator[Diagnostic]:
 
 def _truncated(ended: Set[str], new: Document) -> Iterator[Diagnostic]:
     for path in sorted((ended - new.ended) & {path for path, _ in new.files}):
-        message = f"{path}: the last line 'end: true' is missing, so the file looks cut off"
-        yield diagnose("AR318", None, message, hint="write the whole file, or remove 'end: true' and restart")
+        message = "the last line 'end: true' is missing, so the file looks cut off"
+        hint = "write the whole file, or remove 'end: true' and restart"
+        yield diagnose("AR318", Place("file", path), message, hint=hint)
 
 
 def _shrunk(old: Document, new: Document) -> Iterator[Diagnostic]:
@@ -35,11 +37,16 @@ def _shrunk(old: Document, new: Document) -> Iterator[Diagnostic]:
         return
     message = f"{before - kept} of {before} policies would go, as they do when a file is cut off"
     hint = "if it is meant, set 'settings: {shrink: allow}' or end files with 'end: true'"
-    yield diagnose("AR319", None, message, hint=hint)
+    yield diagnose("AR319", _files(new), message, hint=hint)
 
 
 def _removed(old: Document, new: Document) -> Iterator[Diagnostic]:
     gone = sorted(old.policies.keys() - new.policies.keys())
     if gone and new.settings.on_removed == "reject":
         message = f"removes {', '.join(gone)}, and 'settings: {{on_removed: reject}}' forbids that"
-        yield diagnose("AR320", None, message, hint="put them back, or set 'on_removed: keep'")
+        yield diagnose("AR320", _files(new), message, hint="put them back, or set 'on_removed: keep'")
+
+
+def _files(document: Document) -> Place | None:
+    """Name the files that a document came from."""
+    return Place("file", ", ".join(path for path, _ in document.files)) if document.files else None

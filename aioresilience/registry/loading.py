@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypedDict
 
 from aioresilience.clock import Clock
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec, TextSource, diagnose, load
@@ -20,6 +20,19 @@ TRIES: Final = 5
 """How often a set of files is read that changes meanwhile."""
 REST: Final = 50e-6
 """Seconds of a pause in the work: long enough for a waiting thread to take the interpreter, which sleep(0) is not."""
+
+
+Callables = Mapping[str, Callable[..., object]]
+
+
+class Options(TypedDict, total=False):
+    """What every way of building a registry takes: names for callables, patterns, clock, overlay, variables."""
+
+    callables: Callables | None
+    patterns: tuple[type[AnyPattern], ...]
+    clock: Clock | None
+    environment: str | None
+    environ: Mapping[str, str] | None
 
 
 class _Moving(Exception):

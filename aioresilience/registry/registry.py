@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.config import AnySource, ConfigError, Document, MappingSource, PolicySpec, TextSource, json_schema
@@ -19,15 +20,13 @@ from aioresilience.policy import BUILTIN, Policy
 from aioresilience.registry import forking, reporting
 from aioresilience.registry.building import Builder
 from aioresilience.registry.ledger import Ledger
-from aioresilience.registry.loading import Loader, env_sources
+from aioresilience.registry.loading import Callables, Loader, Options, env_sources
 from aioresilience.registry.overrides import Overrides
 from aioresilience.registry.results import Plan, ReloadResult
 from aioresilience.registry.signals import SignalReloads
 from aioresilience.registry.sources import Given, absolute, file_sources, given_source
 from aioresilience.registry.transaction import Transaction
 from aioresilience.registry.watch import Watcher, Watching
-
-Callables = Mapping[str, Callable[..., object]]
 
 
 class Registry:
@@ -71,83 +70,41 @@ class Registry:
         except ConfigError as caught:
             if fallback is None:
                 raise
-            document, error = loader.document(fallback, {}), caught
+            document, error = self._fall_back(fallback, caught), caught
         self.ledger = Ledger(document, applied_at=self.clock.wall(), ended=set(document.ended), seen=document.files)
         if error is not None:
             self.ledger.seen, self.ledger.on_fallback, self.ledger.last_error = (), True, str(error)
             reporting.started_on_fallback(self, error)
         self.builder.backends.follow(document.backends)
-        reporting.findings(self, document)
+        reporting.findings(self)
         self.overrides.follow(document)
 
+    def _fall_back(self, fallback: Sequence[AnySource], error: ConfigError) -> Document:
+        try:
+            return self.loader.document(fallback, {})
+        except ConfigError as worse:
+            raise ConfigError([*error.diagnostics, *worse.diagnostics]) from error
+
     @classmethod
-    def from_file(
-        cls,
-        path: str | Path | Sequence[str | Path],
-        *,
-        environment: str | None = None,
-        callables: Callables | None = None,
-        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
-        clock: Clock | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> Registry:
+    def from_file(cls, path: str | Path | Sequence[str | Path], **options: Unpack[Options]) -> Registry:
         """Build a registry from one file or several, low to high; `environment` picks an overlay."""
-        return cls(
-            file_sources(path), environment=environment, callables=callables, patterns=patterns, clock=clock,
-            environ=environ,
-        )  # fmt: skip
+        return cls(file_sources(path), **options)
 
     @classmethod
-    def from_text(
-        cls,
-        text: str,
-        name: str = "<text>",
-        *,
-        environment: str | None = None,
-        callables: Callables | None = None,
-        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
-        clock: Clock | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> Registry:
+    def from_text(cls, text: str, name: str = "<text>", **options: Unpack[Options]) -> Registry:
         """Build a registry from YAML text; `name` stands for the file in errors."""
-        return cls(
-            [TextSource(text, name)], environment=environment, callables=callables, patterns=patterns, clock=clock,
-            environ=environ,
-        )  # fmt: skip
+        return cls([TextSource(text, name)], **options)
 
     @classmethod
-    def from_mapping(
-        cls,
-        mapping: Mapping[str, object],
-        *,
-        environment: str | None = None,
-        callables: Callables | None = None,
-        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
-        clock: Clock | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> Registry:
+    def from_mapping(cls, mapping: Mapping[str, object], **options: Unpack[Options]) -> Registry:
         """Build a registry from a document that is a mapping already."""
-        return cls(
-            [MappingSource(mapping)], environment=environment, callables=callables, patterns=patterns, clock=clock,
-            environ=environ,
-        )  # fmt: skip
+        return cls([MappingSource(mapping)], **options)
 
     @classmethod
-    def from_env(
-        cls,
-        *,
-        environ: Mapping[str, str] | None = None,
-        environment: str | None = None,
-        callables: Callables | None = None,
-        patterns: tuple[type[AnyPattern], ...] = BUILTIN,
-        clock: Clock | None = None,
-    ) -> Registry:
+    def from_env(cls, **options: Unpack[Options]) -> Registry:
         """Build a registry from what AIORESILIENCE_CONFIG or AIORESILIENCE_CONFIG_INLINE names, else from variables."""
-        environ = os.environ if environ is None else environ
-        return cls(
-            env_sources(environ), environment=environment, callables=callables, patterns=patterns, clock=clock,
-            environ=environ,
-        )  # fmt: skip
+        environ = options.get("environ")
+        return cls(env_sources(os.environ if environ is None else environ), **options)
 
     @staticmethod
     def json_schema(patterns: tuple[type[AnyPattern], ...] = BUILTIN) -> dict[str, object]:
@@ -328,6 +285,10 @@ class Registry:
     def status(self) -> dict[str, object]:
         """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
         return reporting.status(self, self._watcher)
+
+    def overview(self) -> dict[str, object]:
+        """Return what `status` does without the policies, for who asks often."""
+        return reporting.overview(self, self._watcher)
 
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""

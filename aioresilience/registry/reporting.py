@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from aioresilience.config import ConfigError, Document, OverrideSpec
+from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
@@ -38,8 +38,8 @@ def tell(registry: Registry, name: str, message: str, level: int = logging.INFO,
         )
 
 
-def accepted(registry: Registry, result: ReloadResult, recovered: bool) -> None:
-    """Tell of a document that is in effect, or of one that is good again."""
+def accepted(registry: Registry, result: ReloadResult, before: Document) -> None:
+    """Tell of a document that is in effect instead of the one before."""
     if result.outcome == "applied":
         changes = [str(change) for change in result.changes]
         head = f"generation {result.generation}, revision {result.revision[:12]}, by {result.trigger}"
@@ -49,8 +49,14 @@ def accepted(registry: Registry, result: ReloadResult, recovered: bool) -> None:
             registry, "reload_applied", f"{head}: {text}{more}",
             changes=changes, trigger=result.trigger, outcome=result.outcome,
         )  # fmt: skip
-        findings(registry, registry.document)
-    if recovered:
+        retired(registry, result.changes)
+        restart_required(registry, before)
+    findings(registry, before.findings)
+
+
+def recovered(registry: Registry, result: ReloadResult) -> None:
+    """Tell that the registry's own sources are good again."""
+    if registry.ledger.recover():
         message = f"the sources are good again, revision {result.revision[:12]}, by {result.trigger}"
         tell(registry, "reload_recovered", message, trigger=result.trigger)
 
@@ -66,10 +72,12 @@ def rejected(registry: Registry, result: ReloadResult) -> None:
     )  # fmt: skip
 
 
-def findings(registry: Registry, document: Document) -> None:
-    """Tell of what lint found; it refuses nothing."""
-    for finding in document.findings:
-        tell(registry, "config_lint", str(finding), logging.WARNING, id=finding.id)
+def findings(registry: Registry, known: Iterable[Diagnostic] = ()) -> None:
+    """Tell of what lint found and was not known before; it refuses nothing."""
+    told = {(finding.id, finding.path, finding.message) for finding in known}
+    for finding in registry.document.findings:
+        if (finding.id, finding.path, finding.message) not in told:
+            tell(registry, "config_lint", str(finding), logging.WARNING, id=finding.id)
 
 
 def started_on_fallback(registry: Registry, error: ConfigError) -> None:
@@ -112,9 +120,18 @@ def verify(registry: Registry) -> None:
 
 def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
     """Return the registry's state, fit for JSON."""
-    ledger, now = registry.ledger, registry.clock.wall()
+    document = registry.ledger.document
     with registry.lock:
         used = dict(registry.policies)
+    names = sorted({*document.policies, *used})
+    return overview(registry, watcher) | {"policies": {name: _policy(document, name, used.get(name)) for name in names}}
+
+
+def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
+    """Return the registry's state without its policies."""
+    ledger, now = registry.ledger, registry.clock.wall()
+    with registry.lock:
+        used = set(registry.policies)
     document = ledger.document
     return {
         "generation": ledger.generation,
@@ -134,10 +151,9 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
-        "policies_retired": sorted(used.keys() - document.policies.keys()),
+        "policies_retired": sorted(used - document.policies.keys()),
         "findings": [str(finding) for finding in document.findings],
         "pending_exceptions": list(document.pending),
-        "policies": {name: _policy(document, name, used.get(name)) for name in sorted({*document.policies, *used})},
     }
 
 

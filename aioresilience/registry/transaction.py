@@ -104,7 +104,7 @@ class Transaction:
             ledger.pinned = ledger.on_fallback = False
             ledger.seen = document.files
             ledger.ended |= document.ended
-        reporting.accepted(self._registry, result, recovered=ledger.recover())
+        reporting.recovered(self._registry, result)
         return result
 
     def _accept(self, load: Callable[[], Document], trigger: str, *, guarded: bool = False) -> ReloadResult:
@@ -116,7 +116,6 @@ class Transaction:
             result = self._put(document, trigger)
         except ConfigError as error:
             return self._reject(error, trigger)
-        reporting.accepted(self._registry, result, recovered=False)
         return result
 
     def _put(self, document: Document, trigger: str) -> ReloadResult:
@@ -129,8 +128,7 @@ class Transaction:
             changes = differences(before, document, pace())
             swap(self._registry, document)
             result = self._result("applied", trigger, changes=changes, diagnostics=document.findings)
-            reporting.retired(self._registry, changes)
-            reporting.restart_required(self._registry, before)
+        reporting.accepted(self._registry, result, before)
         self._registry.overrides.follow(ledger.document)
         return result
 

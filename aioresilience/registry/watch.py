@@ -7,10 +7,11 @@ import logging
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import watchfiles
 
+from aioresilience.logging import describe, log_error
 from aioresilience.registry import reporting
 from aioresilience.registry.fingerprint import Fingerprint, Folders, fingerprint, folders
 from aioresilience.registry.mounts import mounted_alone
@@ -22,6 +23,10 @@ POLL = 0.5
 """Seconds: polling alone has a change in effect within one."""
 QUIET = 0.05
 LONGEST_QUIET = 2.0
+THREAD: Final = "aioresilience-watch"
+
+# It would log every change of every file in the folders.
+logging.getLogger("watchfiles.main").addFilter(lambda record: record.threadName != THREAD)
 
 
 class Watcher:
@@ -53,10 +58,11 @@ class Watcher:
                 return
             self._stop = threading.Event()
             self._seen = ()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._stop,), name="aioresilience-watch", daemon=True
-            )
-            self._thread.start()
+            self._begin(self._stop)
+
+    def _begin(self, stop: threading.Event) -> None:
+        self._thread = threading.Thread(target=self._run, args=(stop,), name=THREAD, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread and wait for its end."""
@@ -83,13 +89,27 @@ class Watcher:
         return list(self._registry.loader.looked)
 
     def _run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                self._look(stop)
-                self._await_change(stop)
-            except BaseException as error:  # the watcher outlives everything, and says what happened
-                self._troubled(f"{type(error).__name__}: {error}", logging.ERROR)
-                stop.wait(POLL)
+        """Watch until told to stop; what ends the thread otherwise has another one take over."""
+        try:
+            while not stop.is_set():
+                self._watch(stop)
+        except BaseException as error:
+            log_error(reporting.LOGGER, error, ending="the watcher's thread")
+        finally:
+            self._take_over(stop)
+
+    def _take_over(self, stop: threading.Event) -> None:
+        with self._lock:
+            if not stop.is_set() and self._thread is threading.current_thread():
+                self._begin(stop)
+
+    def _watch(self, stop: threading.Event) -> None:
+        try:
+            self._look(stop)
+            self._await_change(stop)
+        except BaseException as error:  # the watcher outlives everything, and says what happened
+            self._troubled(describe(error), logging.ERROR)
+            stop.wait(POLL)
 
     def _look(self, stop: threading.Event) -> None:
         self._tick = time.monotonic()

@@ -32,17 +32,19 @@ def subjects(library: str) -> Path:
 
 def python(library: str) -> str:
     """Return the interpreter of the library's environment, which is made where there is none yet."""
-    return environment(library, [*REQUIREMENTS[library], "uvloop"]) if REQUIREMENTS[library] else sys.executable
+    if not REQUIREMENTS[library]:
+        return sys.executable
+    return environment(library.replace(" ", "-"), REQUIREMENTS[library])
 
 
-def environment(name: str, packages: list[str]) -> str:
-    """Return the interpreter of an environment with these packages, which is made where there is none yet."""
-    folder = FOLDER / name.replace(" ", "-")
+def environment(name: str, requirements: list[str]) -> str:
+    """Return the interpreter of an environment with these and uvloop in it, made where there is none yet."""
+    folder = FOLDER / name
     interpreter, done = folder / "bin" / "python", folder / "complete"
-    wanted = "\n".join(packages)
+    wanted = "\n".join([*requirements, "uvloop"])
     if not done.exists() or done.read_text(encoding="utf-8") != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = [interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*install, *packages], check=True)
+        install = [interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "uvloop"]
+        subprocess.run([*install, *requirements], check=True)
         done.write_text(wanted, encoding="utf-8")
     return str(interpreter)

@@ -1,114 +1,32 @@
-"""The command line by its real entry: what it prints and how it exits."""
+"""The command line by its real entry: the extra that may be missing, the module, the schema, completion, pipes."""
 
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+import yaml
 
 from aioresilience import cli
-from aioresilience.cli.app import app
+from aioresilience.config import ConfigError, FileSource, load
+from aioresilience.config.reading import read
+from aioresilience.policy import BUILTIN
+from aioresilience.resources import resource
 
-GOOD = """version: 1
-templates:
-  base: {timeout: 2s, deadline: 10s}
-policies:
-  payments:
-    extends: base
-    about: {description: Card authorisation, owner: team-pay, runbook: "https://example.invalid/psp"}
-    idempotent: true
-    timeout: 1s
-    retry: {max_attempts: 3, max_delay: 1s}
-    bulkhead: {max_concurrent: 5, max_waiting: 10, timeout: 100ms}
-    fallback: {value: later}
-  payments.eu: {timeout: 3s}
-  free: {bulkhead: 5}
-"""
-BAD = "version: 1\npolicies:\n  a: {retyr: 3}\n  b: {timeout: soon}\n"
+ROOT = Path(__file__).parents[2]
+MODULE = [sys.executable, "-m", "aioresilience"]
+FINE = "policies: {payments: {timeout: 2s}, payments.eu: {timeout: 3s}}\nenvironments: {live: {}, test: {}}"
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "resilience.yaml"
-    path.write_text(GOOD)
-    return path
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def test_a_good_file_is_fine(file):
-    result = run("check", file)
-    assert result.exit_code == 0
-    assert "3 policies in 1 file" in result.output
-
-
-def test_a_bad_file_exits_1_with_every_error(file):
-    file.write_text(BAD)
-    result = run("check", file)
-    assert result.exit_code == 1
-    assert "did you mean 'retry'?" in result.output
-    assert result.output.count(": error AR") == 2
-
-
-def test_a_missing_file_exits_2(file):
-    result = run("check", file.parent / "nope.yaml")
-    assert result.exit_code == 2
-    assert "no such file" in result.output
-
-
-def test_json_is_json(file):
-    file.write_text(BAD)
-    rows = json.loads(run("check", file, "--format", "json").output)
-    assert [(row["line"], row["severity"]) for row in rows] == [(3, "error"), (4, "error")]
-
-
-def test_explain_shows_the_effective_policy(file):
-    output = run("explain", file, "payments").output
-    assert "order: fallback → deadline → retry → bulkhead → timeout → call" in output
-    assert "3 attempts" in output
-    assert "10s per call" in output
-    assert "owner: team-pay" in output
-    assert "resilience.yaml:10" in output
-
-
-def test_explain_adds_up_what_no_deadline_bounds(file):
-    assert "3s per call" in run("explain", file, "payments.eu").output
-    assert "no bound in time" in run("explain", file, "free").output
-
-
-def test_explain_shows_where_a_value_comes_from(file):
-    output = run("explain", file, "payments.timeout.timeout").output
-    assert "resilience.yaml:9" in output
-    assert "default" in run("explain", file, "payments.retry.backoff_multiplier").output
-
-
-def test_explain_takes_the_longest_name_that_fits(file):
-    assert "policy payments.eu" in run("explain", file, "payments.eu").output
-
-
-@pytest.mark.parametrize("target", ["nope", "payments.nope", "payments.retry.nope"])
-def test_explain_of_nothing_exits_2(file, target):
-    result = run("explain", file, target)
-    assert result.exit_code == 2
-    assert "nope" in result.output
-
-
-def test_explain_of_a_bad_or_missing_file_says_so(file):
-    file.write_text(BAD)
-    assert run("explain", file, "a").exit_code == 1
-    assert run("explain", file.parent / "nope.yaml", "a").exit_code == 2
-
-
-def test_the_schema_is_printed_and_is_the_one_in_the_tree():
-    from aioresilience.resources import resource
-
-    output = run("schema").output
-    assert json.loads(output) == json.loads(resource("schemas", "resilience.schema.json").read_text())
+def module(*words, **options):
+    return subprocess.run([*MODULE, *map(str, words)], capture_output=True, text=True, timeout=60, **options)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
@@ -119,9 +37,165 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
     assert "aioresilience[cli]" in capsys.readouterr().err
 
 
-def test_the_module_runs_as_the_console_script_does(file):
-    done = subprocess.run(
-        [sys.executable, "-m", "aioresilience", "check", str(file)], capture_output=True, text=True, timeout=60
+@pytest.mark.parametrize("absent", ["typer", "rich"])
+def test_a_python_without_the_extra_gets_the_same_answer(absent):
+    code = f"import sys; sys.modules[{absent!r}] = None; from aioresilience.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "aioresilience[cli]" in done.stderr) == (2, True), done.stderr
+
+
+def test_the_module_runs_as_the_console_script_does(write):
+    done = module("check", write(FINE))
+    assert (done.returncode, done.stdout.startswith("fine")) == (0, True), done.stderr
+    assert (
+        done.stdout
+        == subprocess.run(
+            [Path(sys.executable).with_name("aioresilience"), "check", "resilience.yaml"],
+            capture_output=True,
+            text=True,
+        ).stdout
     )
-    assert done.returncode == 0, done.stderr
-    assert "fine" in done.stdout
+
+
+def test_the_schema_is_printed_and_is_the_one_in_the_tree(run):
+    assert json.loads(run("schema").output) == json.loads(resource("schemas", "resilience.schema.json").read_text())
+
+
+def test_the_version_is_told(run):
+    assert run("--version").output == "0.3.0\n"
+
+
+@pytest.mark.parametrize("word", ["chekc", "--nope"])
+def test_a_misspelt_command_is_usage(run, word):
+    result = run(word)
+    assert result.exit_code == 2
+    assert "Usage" in result.output
+
+
+def completed(line: str) -> set[str]:
+    """Return what bash would offer at the end of a line."""
+    words = line.split(" ")
+    asked = {"_AIORESILIENCE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    script = Path(sys.executable).with_name("aioresilience")
+    done = subprocess.run([script], env={**os.environ, **asked}, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("aioresilience ", {"check", "explain", "diff", "render", "watch", "init", "schema", "demo"}),
+        ("aioresilience explain resilience.yaml pay", {"payments", "payments.eu"}),
+        ("aioresilience explain resilience.yaml payments.eu.timeout.t", {"payments.eu.timeout.timeout"}),
+        ("aioresilience check resilience.yaml -e ", {"live", "test"}),
+        ("aioresilience check resilience.yaml --format ", {"text", "json", "sarif", "github"}),
+        ("aioresilience explain broken.yaml ", set()),
+    ],
+)
+def test_a_shell_completes(write, line, offered):
+    write(FINE)
+    write("policies: [", "broken.yaml")
+    assert completed(line) == offered
+
+
+def test_a_closed_pipe_ends_it_quietly(write):
+    write("policies:\n" + "".join(f"  p{n}: {{timeout: {n + 1}}}\n" for n in range(2000)))
+    command = f"{' '.join(MODULE)} check resilience.yaml | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert "AR412" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_terminal_gets_colours(write):
+    """A real terminal, of 40 columns, with neither NO_COLOR nor FORCE_COLOR."""
+    write("policies: {a: {timeout: 2}}")
+    ours, theirs = pty.openpty()
+    environ = {name: one for name, one in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [*MODULE, "check", "resilience.yaml"], stdout=theirs, env={**environ, "TERM": "xterm", "COLUMNS": "40"}
+    )
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 60)[0]:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"\x1b[33m\x1b[1mwarning AR412\x1b[0m" in shown
+
+
+def test_init_writes_a_file_that_is_fine_and_says_what_is_next(run, write):
+    write("", "somewhere.yaml")
+    result = run("init", "ops.yaml")
+    assert result.exit_code == 0
+    assert "aioresilience check ops.yaml" in result.output
+    assert run("check", "ops.yaml", "--strict").exit_code == 0
+    assert {"payments", "search"} == load(FileSource("ops.yaml"), patterns=BUILTIN).policies.keys()
+    assert Path("ops.yaml").read_text().startswith("# yaml-language-server: $schema=resilience.schema.json\n")
+    assert read(Path("resilience.schema.json").read_bytes())["$schema"].startswith("http")
+
+
+def test_init_never_overwrites(run, write):
+    path = write("", "resilience.yaml")
+    result = run("init")
+    assert (result.exit_code, path.read_text()) == (2, "version: 1\n\n")
+    assert "is there already" in result.output
+    assert run("init", "nowhere/r.yaml").exit_code == 2
+    assert run("init", ".").exit_code == 2
+
+
+def test_init_leaves_a_schema_alone(run, write):
+    schema = write("mine", "resilience.schema.json")
+    run("init")
+    assert schema.read_text() == "version: 1\nmine\n"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code", "shown"),
+    [
+        ({}, 0, ""),
+        ({"files": "bad.yaml"}, 1, "::error file=bad.yaml,line=2,"),
+        ({"files": "resilience.yaml\nbare.yaml", "strict": "true"}, 3, "::warning file=bare.yaml,line=2,"),
+        ({"files": "bare.yaml"}, 0, "::warning file=bare.yaml"),
+        ({"code": "src", "strict": "true"}, 3, "title=AR417"),
+        ({"environment": "nope"}, 1, "AR313"),
+        ({"files": "$(touch owned) resilience.yaml"}, 2, "AR101"),
+    ],
+)
+def test_the_github_action_checks(write, inputs, code, shown):
+    write(FINE)
+    write("policies: {a: {retyr: 3}}", "bad.yaml")
+    write("policies: {payments: {timeout: 2}}", "bare.yaml")
+    Path("src").mkdir()
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    given = {name: one["default"] for name, one in action["inputs"].items()}
+    step = action["runs"]["steps"][-1]
+    environ = {
+        name: {**given, **inputs}[expression.removeprefix("${{ inputs.").removesuffix(" }}")]
+        for name, expression in step["env"].items()
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        env={**os.environ, **environ, "PATH": path}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, shown in done.stdout) == (code, True), done.stdout + done.stderr
+    assert not Path("owned").exists()
+
+
+def test_the_pre_commit_hook_runs_check_on_such_files(write):
+    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert hook["entry"] == "aioresilience check"
+    wanted = {"resilience.yaml": True, "ops/resilience.yml": True, "values.yaml": False}
+    assert {name: re.search(hook["files"], name) is not None for name in wanted} == wanted
+    assert module(*hook["entry"].split()[1:], write(FINE)).returncode == 0
+
+
+def test_refused_files_say_so_without_a_traceback(run, write):
+    for command in (["explain", "resilience.yaml"], ["render", "resilience.yaml"], ["diff", "resilience.yaml", "-"]):
+        write("policies: {a: {retyr: 3}}")
+        result = run(*command, input="version: 1\n")
+        assert not isinstance(result.exception, ConfigError), command
+        assert "AR201" in result.output

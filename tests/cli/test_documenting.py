@@ -1,8 +1,9 @@
-from pathlib import Path
+import pytest
 
-from aioresilience.cli.documenting import diagnostics_page
+from aioresilience.cli.documenting import DOCS, PAGES
 
 
-def test_the_page_of_diagnostics_is_what_the_catalogue_says():
-    page = Path(__file__).parents[2] / "docs" / "diagnostics.md"
-    assert page.read_text(encoding="utf-8") == diagnostics_page()
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_what_the_code_says(name):
+    page = (DOCS / name).read_text(encoding="utf-8")
+    assert page == PAGES[name](page), "run: make pages"

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from aioresilience.config import CATALOGUE, ConfigError, Document, FileSource, MappingSource, TextSource, load
+from aioresilience.config import ConfigError, Document, FileSource, MappingSource, TextSource, load
 from aioresilience.config.vocabulary import LIBRARY_ORDER
 from aioresilience.failures import ExceptionName
 from aioresilience.pattern import Pattern, PatternConfig
 from aioresilience.policy import BUILTIN
 
-HERE = Path(__file__).parent
-BAD = sorted(path for path in (HERE / "bad").glob("*.yaml"))
-OF_THE_DOCUMENT = [path for path in BAD if path.name.startswith(("ar2", "ar3", "many-layers"))]
-GOOD = sorted((HERE / "good").glob("*.yaml"))
 NOW = 1_800_000_000.0
 
 
@@ -36,42 +32,6 @@ def errors(text: str | dict, **options) -> list[str]:
 
 def config(document: Document, policy: str, key: str) -> PatternConfig:
     return dict(document.policies[policy].patterns)[key]
-
-
-def load_bad(path: Path) -> Document:
-    environment = "staging" if "ar313" in path.name else None
-    environ = {"AIORESILIENCE_SERVICE": "checkout"}
-    return load(FileSource(path.name), patterns=BUILTIN, environ=environ, environment=environment, now=NOW)
-
-
-@pytest.mark.parametrize("path", OF_THE_DOCUMENT, ids=lambda path: path.stem)
-def test_a_bad_file_gives_exactly_its_text(path, monkeypatch):
-    monkeypatch.chdir(path.parent)
-    with pytest.raises(ConfigError) as caught:
-        load_bad(path)
-    assert f"{caught.value}\n" == path.with_suffix(".txt").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
-def test_a_bad_file_raises_nothing_but_config_error(path, monkeypatch):
-    monkeypatch.chdir(path.parent)
-    with pytest.raises(ConfigError):
-        load_bad(path)
-
-
-@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
-def test_a_good_file_loads(path, monkeypatch):
-    monkeypatch.chdir(path.parent)
-    found = load(FileSource(path), patterns=BUILTIN, now=NOW).findings
-    assert {one.id for one in found if not one.id.startswith("AR4")} == set()
-
-
-def test_every_id_of_the_document_has_a_bad_file():
-    shown = "".join(path.read_text(encoding="utf-8") for path in (HERE / "bad").glob("*.txt"))
-    only_elsewhere = {"AR315", "AR317", "AR318", "AR319", "AR320"}  # a variable; a secret file; reloads
-    only_elsewhere |= {"AR321", "AR323", "AR324"}  # what only a registry finds
-    wanted = {code for code in CATALOGUE if code[:3] in ("AR2", "AR3")} - only_elsewhere
-    assert {code for code in wanted if code not in shown} == set()
 
 
 def test_patterns_come_in_the_default_order_whatever_the_file_says():

@@ -16,7 +16,8 @@ from aioresilience.exceptions import BulkheadFullError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.fallback import FallbackConfig, FallbackHandler
 from aioresilience.pattern import Context
-from aioresilience.policy.fused import bind, fuse, shape_of, source
+from aioresilience.policy.fused import RUN, bind, fuse, fuse_around, source
+from aioresilience.policy.shape import shape_of
 from aioresilience.policy.snapshot import fold, folded
 from aioresilience.rate_limiting import RateLimit, RateLimiterConfig
 from aioresilience.retry import RetryConfig, RetryPolicy
@@ -136,19 +137,17 @@ def _seen(task):
 
 
 def fused(patterns, context, clock):
-    both = fuse(patterns, context, clock, fold)
-    return both[0] if both is not None else folded(patterns, context, clock)
+    return fuse(patterns, context, clock, fold) or folded(patterns, context, clock)
 
 
 def wrapped(patterns, context, clock):
-    both = fuse(patterns, context, clock, fold)
-    if both is None:
-        return folded(patterns, context, clock)
     snapshot = SimpleNamespace(replaced=False)
 
     def run(func, args, kwargs, caller):
-        return both[1](func, None, snapshot, caller)(*args, **kwargs)
+        return fuse_around(func, None, snapshot, patterns, context, clock, fold)(*args, **kwargs)
 
+    if shape_of(patterns, context, clock) is None:
+        return folded(patterns, context, clock)
     return run
 
 
@@ -169,7 +168,7 @@ def test_the_default_stack_has_a_fused_form_that_is_compiled_once():
     clock = VirtualClock()
     shape = shape_of(five(clock), Context(), clock)
     assert shape is not None
-    assert bind(shape) is bind(shape_of(five(clock), Context(), clock))
+    assert bind(shape, RUN) is bind(shape_of(five(clock), Context(), clock), RUN)
     ast.parse(source(shape)[0])
 
 
@@ -186,7 +185,7 @@ async def test_a_traceback_shows_one_frame_of_ours():
 
     clock = VirtualClock()
     patterns = [Bulkhead("x", clock=clock), TimeoutManager(TimeoutConfig(timeout=5), clock=clock)]
-    run, _ = fuse(patterns, Context(), clock, fold)
+    run = fuse(patterns, Context(), clock, fold)
 
     async def fail():
         raise LookupError

@@ -240,3 +240,48 @@ def test_lone_surrogates_are_escaped():
 
 def test_an_error_without_message_is_described_by_its_type():
     assert describe(ValueError()) == "ValueError"
+
+
+def again_and_again(times: int, error: type[Exception] = ValueError) -> None:
+    for number in range(times):
+        try:
+            raise error(f"broken callback of call {number}")
+        except Exception as caught:
+            log_error("aioresilience.test", caught, key=f"user-{number}")
+
+
+def test_an_error_that_comes_at_every_call_is_written_five_times(lines, monkeypatch):
+    now = [1_000.0]
+    monkeypatch.setattr(library_logging.time, "monotonic", lambda: now[0])
+    again_and_again(10_000)
+    assert sum(line.startswith("ERROR") for line in lines()) == library_logging.BURST
+    now[0] += library_logging.PERIOD
+    again_and_again(1)
+    assert any("[9995 more like it were not written]" in line for line in lines())
+
+
+def test_errors_of_another_kind_or_from_elsewhere_are_written_all_the_same(lines):
+    again_and_again(50)
+    again_and_again(1, KeyError)
+    log_error("aioresilience.test", raised(ValueError("elsewhere")))
+    heads = [line for line in lines() if line.startswith("ERROR")]
+    assert len(heads) == library_logging.BURST + 2
+
+
+def test_the_kinds_that_are_remembered_are_bounded(lines):
+    for number in range(1000):
+        log_error(f"aioresilience.test{number}", ValueError("x"))
+    assert len(library_logging._kinds) <= library_logging.MAX_KINDS
+
+
+def test_a_sink_of_one_s_own_gets_every_error():
+    seen = []
+    set_error_handler(lambda name, exception, **context: seen.append(exception))
+    again_and_again(100)
+    assert len(seen) == 100
+
+
+def test_what_nobody_hears_is_not_counted():
+    disable_logging()
+    again_and_again(20)
+    assert library_logging._kinds == {}

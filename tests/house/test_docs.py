@@ -49,6 +49,8 @@ class Block:
     @property
     def commands(self) -> list[str]:
         lines = self.text.replace("\\\n", " ").splitlines()
+        prompted = [line for line in lines if line.startswith("$ ")]
+        lines = prompted or lines  # what stands below a prompt is what the command prints
         return [command for line in lines if COMMAND.match(command := line.strip().removeprefix("$ "))]
 
     def steps(self) -> Iterator[dict[str, object]]:

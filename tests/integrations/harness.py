@@ -145,3 +145,41 @@ class Handler:
         except asyncio.CancelledError:
             self.outcome = "cancelled"
             raise
+
+
+class Lifespan:
+    """`async with Lifespan(app) as state`: starts the app, and stops it at the end; raises what failed the start."""
+
+    def __init__(self, app: Any) -> None:
+        self.state: dict[str, Any] = {}
+        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state}
+        self._run = lambda: app(scope, self._heard.get, self._said.put)
+
+    async def __aenter__(self) -> dict[str, Any]:
+        self._task = asyncio.ensure_future(self._run())
+        await self._heard.put({"type": "lifespan.startup"})
+        if (await self._said.get())["type"] != "lifespan.startup.complete":
+            await self._task
+        return self.state
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._heard.put({"type": "lifespan.shutdown"})
+        assert (await self._said.get())["type"] == "lifespan.shutdown.complete"
+        await self._task
+
+
+class Socket:
+    """A WebSocket to an app: `heard` is put to it, `said` comes from it."""
+
+    def __init__(self, app: Any, path: str = "/") -> None:
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        scope = {
+            "type": "websocket", "asgi": {"version": "3.0"}, "path": path, "raw_path": path.encode(), "root_path": "",
+            "scheme": "ws", "query_string": b"", "headers": [(b"host", b"service")], "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80), "subprotocols": [], "state": {},
+        }  # fmt: skip
+        self.heard.put_nowait({"type": "websocket.connect"})
+        self.task = asyncio.ensure_future(app(scope, self.heard.get, self.said.put))

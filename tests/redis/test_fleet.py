@@ -22,7 +22,7 @@ from aioresilience.backends import Backend, BackendConfig
 from aioresilience.rate_limiting import FleetRateLimit, RateLimiterConfig
 from tests.redis.conftest import PATIENT
 from tests.redis.proxy import FaultProxy
-from tests.redis.servers import Server, server, until
+from tests.redis.servers import Server, free_port, server, until
 
 WORKER = Path(__file__).with_name("worker.py")
 PROCESSES, TASKS, CALLS = 8, 50, 10
@@ -104,15 +104,16 @@ async def left_of(backend: Backend, algorithm: str) -> int:
 def cluster() -> Iterator[list[Server]]:
     """Three nodes that share the slots."""
     with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(server("--cluster-enabled", "yes")) for _ in range(3)]
+        buses = [free_port() for _ in range(3)]
+        nodes = [stack.enter_context(server("--cluster-enabled", "yes", "--cluster-port", str(bus))) for bus in buses]
         bounds = [0, 5461, 10923, 16384]
         for number, node in enumerate(nodes):
             with node.client() as client:
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in nodes[1:]:
+        for node, bus in zip(nodes[1:], buses[1:], strict=True):
             with nodes[0].client() as client:
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         for node in nodes:
             until(lambda node=node: cluster_is_ok(node), "the cluster is formed", 60)
         yield nodes

@@ -34,6 +34,8 @@ TASKS_PER_LOOP = 10
 POLICIES = 20
 TICK = 0.005
 STALL = 0.020
+WARM = 1.0
+"""Seconds in which every path is taken once before anything is measured."""
 GROWTH = 5.0
 """Megabytes."""
 
@@ -104,7 +106,8 @@ class Stalls:
     def __init__(self) -> None:
         self.longest = self.ours = 0.0
 
-    async def look(self) -> None:
+    async def look(self, warm: float = 0.0) -> None:
+        await asyncio.sleep(warm)
         last, busy, queued = time.perf_counter(), time.process_time(), waited_for_a_cpu()
         while True:
             await asyncio.sleep(TICK)
@@ -150,7 +153,7 @@ class Traffic:
         self.thread = threading.Thread(target=lambda: asyncio.run(self._main()))
 
     async def _main(self) -> None:
-        looking = asyncio.create_task(self.stalls.look())
+        looking = asyncio.create_task(self.stalls.look(WARM))
         async with asyncio.TaskGroup() as group:
             for _ in range(TASKS_PER_LOOP):
                 group.create_task(self._calls())
@@ -230,6 +233,8 @@ def soak(seconds: float, edits: int) -> tuple[dict[str, object], list[str]]:
         path.write_text(document(random.Random(1), 0), encoding="utf-8")
         registry = Registry.from_file(path, environ={})
         registry.start_watching()
+        for name in registry:
+            registry.get(name)  # the first use of a policy builds it, on whichever thread that is
         gc.collect()
         gc.freeze()  # as a service does after its start: what is there for good is not looked through again
         traffics = [Traffic(registry, seed) for seed in (1, 2)]

@@ -560,6 +560,54 @@ async def test_scope_key_brought_in_by_a_reload_lets_keyless_calls_share_a_bucke
         await log.wait_for("key_missing")
 
 
+SHARED_POOL = """version: 1
+shared: {pool: {rate_limiter: 10/hour, bulkhead: 3}}
+policies:
+  a: {rate_limiter: A, bulkhead: B}
+  b: {rate_limiter: {use: pool}, bulkhead: {use: pool}}
+"""
+
+
+async def test_use_changes_keep_the_spent_share_and_say_so():
+    own = SHARED_POOL.replace("A", "10/hour").replace("B", "3")
+    shared = SHARED_POOL.replace("A", "{use: pool}").replace("B", "{use: pool}")
+    registry = Registry.from_text(own, clock=VirtualClock(), environ={})
+    policy = registry.get("a")
+    for _ in range(6):
+        assert await admitted(policy)
+    with EventLog() as log:
+        assert registry.apply(shared).outcome == "applied"
+        told = await log.wait_for("state_restarted", 2)
+    assert {event.metadata["use"] for event in told} == {"a -> shared:pool"}
+    assert {event.metadata["kept"] for event in told} == {"the spent share", "nothing"}
+    assert policy.rate_limiter.status()["remaining"] == 4, (
+        "nobody has used the pool, so it starts with what a has spent"
+    )
+    other = registry.get("b")
+    assert [await admitted(other) for _ in range(4)] == [True] * 4
+    assert registry.apply(own).outcome == "applied"
+    assert policy.rate_limiter.status()["remaining"] == 0, "what the pool has spent"
+    assert policy.rate_limiter is not other.rate_limiter
+    with EventLog() as log:
+        registry.apply(shared)
+        told = await log.wait_for("state_restarted", 2)
+    assert {event.metadata["kept"] for event in told} == {"what the shared one has"}
+    assert policy.rate_limiter is other.rate_limiter
+
+
+async def test_calls_in_flight_while_use_changes_return_to_the_place_they_came_from():
+    registry = Registry.from_text(SHARED_POOL.replace("A", "10/hour").replace("B", "3"), environ={})
+    policy, gate = registry.get("a"), asyncio.Event()
+    old = policy.bulkhead
+    running = asyncio.create_task(policy.call(gate.wait))
+    await settle()
+    registry.apply(SHARED_POOL.replace("A", "10/hour").replace("B", "{use: pool}"))
+    assert (old.machine.active, policy.bulkhead.machine.active) == (1, 0)
+    gate.set()
+    await running
+    assert (old.machine.active, policy.bulkhead.machine.active) == (0, 0)
+
+
 # adaptive limits: estimate kept, clamped to the new bounds
 
 

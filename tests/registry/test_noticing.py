@@ -1,6 +1,7 @@
 """Every way in which a file changes is noticed, by the system's notices or by polling alone."""
 
 import asyncio
+import ctypes
 import os
 import shutil
 import subprocess
@@ -175,6 +176,12 @@ async def test_chmod_alone_changes_nothing(noticing, file):
         await watched.shows(2)
 
 
+def vim(backupcopy, steps):
+    """Save with vim where there is one, else do what strace shows of it."""
+    edit = f"vim -es -u NONE -c 'set backup backupcopy={backupcopy}' -c '%s/bulkhead: 1/bulkhead: 2/' -c wq FILE"
+    return f"if command -v vim; then {edit}; else {steps}; fi"
+
+
 DANCES = {
     "sed -i": "sed -i s/'bulkhead: 1'/'bulkhead: 2'/ FILE",
     "cp": "cp new.yaml FILE",
@@ -182,8 +189,8 @@ DANCES = {
     "mv": "mv new.yaml FILE",
     "ln -sf": "ln -sf new.yaml FILE",
     "cat >": "cat new.yaml > FILE",
-    "vim with backupcopy=no": "mv FILE FILE~ && cat new.yaml > FILE && rm FILE~",
-    "vim with backupcopy=yes": "cp FILE FILE~ && cat new.yaml > FILE && sync FILE && rm FILE~",
+    "vim by rename": vim("no", "mv FILE FILE~ && cat new.yaml > FILE && rm FILE~"),
+    "vim in place": vim("yes", "cp FILE FILE~ && cat new.yaml > FILE && sync FILE && rm FILE~"),
     "git checkout": "rm FILE && cp new.yaml .tmp && mv .tmp FILE",
 }
 
@@ -278,6 +285,29 @@ async def test_the_watcher_outlives_what_is_raised_in_it(error, file, monkeypatc
             await log.wait_for("watcher_degraded")
             assert watched.registry._watcher._thread is thread
             assert watched.registry.status()["watcher"]["alive"]
+
+
+async def test_a_killed_watcher_has_another_thread_take_over(file):
+    """Killed as hard as Python allows, wherever it is, again and again."""
+    kill = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    async with Watched(file) as watched:
+        watcher = watched.registry._watcher
+        for places in range(2, 12):
+            for _ in range(3):
+                kill(ctypes.c_ulong(watcher._thread.ident), ctypes.py_object(SystemExit))
+                await asyncio.sleep(0.01)
+            rename_over(file, places)
+        await watched.shows(11)
+        assert watched.registry.status()["watcher"]["alive"]
+
+
+async def test_changes_of_other_files_in_the_folder_do_not_fill_the_log(file, caplog):
+    caplog.set_level("DEBUG")
+    async with Watched(file) as watched:
+        file.with_name("beside.txt").write_text("x")
+        rename_over(file, 2)
+        await watched.shows(2)
+    assert {record.name for record in caplog.records} <= {"aioresilience.registry", "asyncio"}
 
 
 async def test_the_age_of_the_last_tick_shows_a_watcher_that_hangs(file, monkeypatch):
@@ -458,3 +488,14 @@ def test_fork(open_folder):
     rename_over(open_folder / "resilience.yaml", 9)
     assert process.communicate(timeout=60)[0].strip() == "all of them"
     assert process.returncode == 0
+
+
+async def test_a_secret_file_that_is_mounted_later_is_waited_for(noticing, file):
+    secret = file.parent / "secrets" / "url"
+    text_with_secret = f"version: 1\nbackends: {{main: {{type: redis, url: {{file: {secret}}}}}}}\n" + text(2)[11:]
+    async with Watched(file) as watched:
+        file.write_text(text_with_secret)
+        await eventually(lambda: not watched.registry.status()["last_reload_successful"])
+        secret.parent.mkdir()
+        secret.write_text("redis://127.0.0.1:6379/0\n")
+        await watched.shows(2)

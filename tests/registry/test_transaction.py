@@ -105,10 +105,14 @@ async def test_lint_findings_are_applied_and_told(registry, file):
         replace(file, "timeout: 2s", "timeout: 3")
         result = registry.reload()
         [event] = await log.wait_for("config_lint")
-    assert result.outcome == "applied"
-    assert [finding.id for finding in result.diagnostics] == ["AR412"]
-    assert event.details["id"] == "AR412"
-    assert "AR412" in registry.status()["findings"][0]
+        assert result.outcome == "applied"
+        assert [finding.id for finding in result.diagnostics] == ["AR412"]
+        assert event.details["id"] == "AR412"
+        assert "AR412" in registry.status()["findings"][0]
+        replace(file, "bulkhead: 2", "bulkhead: 3")
+        assert registry.reload().outcome == "applied"
+        await log.wait_for("reload_applied", 2)
+        assert len(log.of("config_lint")) == 1, "known already"
 
 
 async def test_a_listener_that_raises_is_isolated_and_counted(registry, file):
@@ -196,6 +200,14 @@ async def test_retry_brought_into_a_policy_used_by_admit_is_skipped_there_with_a
         await log.wait_for("pattern_skipped")
 
 
+def test_an_added_policy_is_there_at_once(registry, file):
+    assert "refunds" not in registry
+    file.write_text(BASIC + "  refunds: {bulkhead: 4}\n")
+    [change] = registry.reload().changes
+    assert str(change) == "refunds: added"
+    assert registry.get("refunds").bulkhead.max_concurrent == 4
+
+
 async def test_a_removed_policy_in_use_is_told_as_retired(registry, file):
     registry.get("search")
     with EventLog() as log:
@@ -252,8 +264,9 @@ def test_a_broken_fallback_fails_the_start(file, tmp_path):
     file.write_text("version: [")
     fallback = tmp_path / "fallback.yaml"
     fallback.write_text("version: 2\n")
-    with pytest.raises(ConfigError, match=r"fallback\.yaml"):
+    with pytest.raises(ConfigError) as caught:
         Registry.from_file(file, environ={"AIORESILIENCE_FALLBACK_CONFIG": str(fallback)})
+    assert {Path(one.file).name for one in caught.value.diagnostics} == {"resilience.yaml", "fallback.yaml"}
 
 
 def test_names_in_code_are_checked_at_the_start(file, monkeypatch):

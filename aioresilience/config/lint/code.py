@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aioresilience.config.diagnostics import Diagnostic, diagnose, suggest
+from aioresilience.config.lint.run import ELSEWHERE, silenced, useless
 from aioresilience.config.places import Block, Place, Source
 from aioresilience.config.spec import Document
+from aioresilience.config.suppressions import Suppression, suppressions
 
-GETTERS = frozenset({"get", "policy"})
+GETTERS: Final = frozenset({"get", "policy"})
 """Methods of a registry that take a policy's name."""
+PASSED_OVER: Final = frozenset({"node_modules", "__pycache__"})
 
 
 class Use(NamedTuple):
@@ -23,11 +27,11 @@ class Use(NamedTuple):
 
 
 def uses_in(folder: Path) -> Iterator[Use]:
-    """Yield the names in `@resilient("…")` and `registry.get("…")` under a folder, or in a file.
+    """Yield the names in `@resilient("…")`, `registry.get("…")` and `registry["…"]` under a folder, or in a file.
 
-    What cannot be parsed is passed over: other tools say so better.
+    Hidden folders and virtual environments are passed over, and so is what cannot be parsed: other tools say so better.
     """
-    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
+    for path in _sources(folder) if folder.is_dir() else [folder]:
         try:
             text = path.read_text("utf-8")
             tree = ast.parse(text)
@@ -35,8 +39,17 @@ def uses_in(folder: Path) -> Iterator[Use]:
             continue
         source = Source(str(path), text)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                yield from (Use(name.value, _place(source, name)) for name in _names(node))
+            yield from (Use(name.value, _place(source, name)) for name in _names(node))
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for at, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not _is_foreign(Path(at, one)))
+        yield from (Path(at, one) for one in sorted(files) if one.endswith(".py"))
+
+
+def _is_foreign(folder: Path) -> bool:
+    return folder.name.startswith(".") or folder.name in PASSED_OVER or (folder / "pyvenv.cfg").exists()
 
 
 class _Name(NamedTuple):
@@ -44,11 +57,14 @@ class _Name(NamedTuple):
     node: ast.expr
 
 
-def _names(call: ast.Call) -> Iterator[_Name]:
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if called == "resilient" or (called in GETTERS and _is_registry(call.func)):
-        given = [*call.args[:1], *(one.value for one in call.keywords if one.arg in ("name", "policy"))]
-        yield from _texts(given)
+def _names(node: ast.AST) -> Iterator[_Name]:
+    if isinstance(node, ast.Subscript) and _is_registry(node.value):
+        yield from _texts([node.slice])
+    elif isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if called == "resilient" or (called in GETTERS and owner is not None and _is_registry(owner)):
+            yield from _texts([*node.args[:1], *(one.value for one in node.keywords if one.arg in ("name", "policy"))])
 
 
 def _texts(given: Iterable[ast.expr]) -> Iterator[_Name]:
@@ -57,10 +73,10 @@ def _texts(given: Iterable[ast.expr]) -> Iterator[_Name]:
             yield _Name(one.value, one)
 
 
-def _is_registry(called: ast.expr) -> bool:
-    """Tell whether a method is called on something named registry: others have a `get` too."""
-    owner = called.value if isinstance(called, ast.Attribute) else None
-    name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+def _is_registry(owner: ast.expr) -> bool:
+    """Tell whether something is named registry, or a function that gives one: others have a `get` too."""
+    named = owner.func if isinstance(owner, ast.Call) else owner
+    name = named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")
     return name.lower().endswith("registry")
 
 
@@ -72,17 +88,44 @@ def _place(source: Source, name: _Name) -> Place:
 
 
 def compare_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
-    """Yield the names that only the code has, AR416, and those that only the file has, AR417."""
-    policies: Mapping[str, object] = document.policies
-    seen = {route.policy for route in document.routes}
+    """Yield the names that only the code has, AR416, and those that only the file has, AR417.
+
+    Comments on their lines silence them; those that silence nothing are found too.
+    """
+    used = list(uses)
+    found = [*_only_in_code(document, used), *_only_in_file(document, used)]
+    comments = list(_comments(document, used))
+    yield from silenced(found, comments)
+    yield from useless(found, comments, elsewhere=())
+
+
+def _only_in_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
     for use in uses:
-        seen.add(use.name)
-        if use.name not in policies:
-            near = suggest(use.name, policies)
+        if use.name not in document.policies:
+            near = suggest(use.name, document.policies)
             hint = f"did you mean '{near}'?" if near else "add it under policies"
             yield diagnose("AR416", use.place, f"no policy is named '{use.name}'", hint=hint)
-    held = document.tree.get("policies")
-    for name in policies:
-        if name not in seen and isinstance(held, Block):
-            place, path = held.key_place(name), ("policies", name)
+
+
+def _only_in_file(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
+    seen = {use.name for use in uses} | {route.policy for route in document.routes}
+    for name in document.policies:
+        if name not in seen:
+            place, path = _policy_place(document, name), ("policies", name)
             yield diagnose("AR417", place, f"no code uses the policy '{name}'", hint="delete it", path=path)
+
+
+def _policy_place(document: Document, name: str) -> Place | None:
+    held = document.tree.get("policies")
+    return held.key_place(name) if isinstance(held, Block) else None
+
+
+def _comments(document: Document, uses: Iterable[Use]) -> Iterator[Suppression]:
+    """Yield the comments about these two findings, in the code and in the files that name policies."""
+    places = [*(use.place for use in uses), *(_policy_place(document, name) for name in document.policies)]
+    sources = {place.source.name: place.source for place in places if place and place.source}
+    for source in sources.values():
+        for one in suppressions(source):
+            kept = tuple(code for code in one.ids if code in ELSEWHERE)
+            if kept:
+                yield one._replace(ids=kept)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Final
 
@@ -10,6 +11,8 @@ from aioresilience.config.diagnostics import CATALOGUE, Diagnostic, diagnose
 from aioresilience.config.lint import retrying, routing, timing, upkeep
 from aioresilience.config.lint.amplification import amplification
 from aioresilience.config.lint.subject import PolicyRule, Rule, Subject
+from aioresilience.config.sources import PACK
+from aioresilience.config.spec import PolicySpec
 from aioresilience.config.suppressions import Suppression
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -41,7 +44,7 @@ def lint(subject: Subject) -> tuple[Diagnostic, ...]:
     unique: dict[object, Diagnostic] = {}
     for one in chain(_document(subject), _each_policy(subject)):
         unique.setdefault((one.id, one.file, one.line, one.column, one.message, "" if one.line else one.path), one)
-    return (*silenced(unique.values(), subject.suppressions), *_useless(unique.values(), subject.suppressions))
+    return (*silenced(unique.values(), subject.suppressions), *useless(unique.values(), subject.suppressions))
 
 
 def _document(subject: Subject) -> Iterator[Diagnostic]:
@@ -53,7 +56,15 @@ def _each_policy(subject: Subject) -> Iterator[Diagnostic]:
     for spec in subject.policies.values():
         subject.breathe()
         for rule in POLICY_RULES:
-            yield from rule(subject, spec)
+            yield from (_in_reach(subject, spec, one) for one in rule(subject, spec))
+
+
+def _in_reach(subject: Subject, spec: PolicySpec, one: Diagnostic) -> Diagnostic:
+    """Move what was found in a pack, which nobody edits, to the policy that it concerns."""
+    if not one.file.startswith(PACK):
+        return one
+    moved = diagnose(one.id, subject.policy_place(spec), one.message, hint=one.hint, path=one.path)
+    return replace(moved, notes=(f"the value comes from {one.file}:{one.line}:{one.column}",))
 
 
 def silenced(findings: Iterable[Diagnostic], suppressions: Iterable[Suppression]) -> Iterator[Diagnostic]:
@@ -62,14 +73,16 @@ def silenced(findings: Iterable[Diagnostic], suppressions: Iterable[Suppression]
     return (one for one in findings if (one.file, one.line, one.id) not in hushed)
 
 
-def _useless(findings: Iterable[Diagnostic], suppressions: Iterable[Suppression]) -> Iterator[Diagnostic]:
-    """Yield the comments that silence nothing."""
+def useless(
+    findings: Iterable[Diagnostic], suppressions: Iterable[Suppression], elsewhere: Collection[str] = ELSEWHERE
+) -> Iterator[Diagnostic]:
+    """Yield the comments that silence nothing; of ids found `elsewhere` nobody can know here."""
     there = {(one.file, one.line, one.id) for one in findings}
     for one in suppressions:
         if not one.ids:
             yield diagnose("AR418", one.place, "the comment names no id", hint="write ignore[AR402] and a reason")
         for code in one.ids:
-            if (one.place.name, one.line, code) not in there and code not in ELSEWHERE:
+            if (one.place.name, one.line, code) not in there and code not in elsewhere:
                 yield diagnose("AR418", one.place, _why(code), hint="delete it")
 
 

@@ -69,6 +69,8 @@ def _most_calls(spec: PolicySpec, breaker: CircuitConfig) -> int | None:
     rate = getattr(limiter, "rate", None)
     if not isinstance(breaker.window, LastSeconds) or rate is None or part(spec, RetryConfig):
         return None
+    if getattr(limiter, "scope", "") == "key" or ((limiter and limiter.mode) or spec.mode) != "enforce":
+        return None
     return int((getattr(limiter, "burst", None) or rate.permits) + rate.permits * breaker.window.seconds / rate.period)
 
 

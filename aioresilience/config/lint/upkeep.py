@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
+from pydantic import BaseModel
+
+from aioresilience.config.complaints import model_in
 from aioresilience.config.diagnostics import Diagnostic, diagnose
 from aioresilience.config.lint.subject import Subject
 from aioresilience.config.places import Block, Items, Path
-from aioresilience.pattern import PatternConfig
+from aioresilience.fields import PositiveSeconds
 from aioresilience.units import DURATION_PATTERN, format_duration
 
 LONG_PAST: Final = 7 * 86400
@@ -48,9 +51,11 @@ def _policies(tree: Block) -> Iterator[tuple[Path, Block]]:
                 yield (section, name), block
 
 
-def _bare(block: Block, config_type: type[PatternConfig], path: Path) -> Iterator[Diagnostic]:
+def _bare(block: Block, model: type[BaseModel], path: Path) -> Iterator[Diagnostic]:
     for name, value in block.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or name not in _durations(config_type):
+        if isinstance(value, Block):
+            yield from _bare_below(value, model, name, (*path, name))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or name not in _durations(model):
             continue
         place = block.value_place(name)
         if place.line:
@@ -58,12 +63,31 @@ def _bare(block: Block, config_type: type[PatternConfig], path: Path) -> Iterato
             yield diagnose("AR412", place, message, hint=f"write {format_duration(value)}", path=(*path, name))
 
 
+def _bare_below(block: Block, model: type[BaseModel], name: str, path: Path) -> Iterator[Diagnostic]:
+    """Look into a block within a pattern: a budget, a rate, or what a class of exceptions changes."""
+    field = model.model_fields.get(name)
+    inner = model_in(field.annotation) if field else None
+    if name == "rate":
+        yield from _bare(block, Period, path)
+    elif inner is not None:
+        for key, one in block.items():
+            if isinstance(one, Block):
+                yield from _bare(one, inner, (*path, key))
+        yield from _bare(block, inner, path)
+
+
+class Period(BaseModel):
+    """The part of a rate that is a duration."""
+
+    per: PositiveSeconds
+
+
 @cache
-def _durations(config_type: type[PatternConfig]) -> frozenset[str]:
+def _durations(model: type[BaseModel]) -> frozenset[str]:
     """Return the fields that take a duration and nothing else."""
-    fields = config_type.model_json_schema()["properties"].items()
+    fields = {name: json.dumps(field) for name, field in model.model_json_schema()["properties"].items()}
     wanted = json.dumps(DURATION_PATTERN)
-    return frozenset(name for name, field in fields if name != "window" and wanted in json.dumps(field))
+    return frozenset(name for name, field in fields.items() if wanted in field and '"integer"' not in field)
 
 
 def unused_template(subject: Subject) -> Iterator[Diagnostic]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aioresilience.exceptions import RejectionError
 from aioresilience.integrations.asgi.types import Receive, Scope, Send
+from aioresilience.integrations.problems import MEDIA_TYPE, problem_of, whole_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +25,23 @@ class Answer:
 
 
 def json_answer(
-    content: object,
-    status: int,
-    headers: Mapping[str, str] | None = None,
-    media_type: str = "application/json",
+    content: object, status: int, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
 ) -> Answer:
     """Make an answer of what JSON can say."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    named = {"content-type": media_type, "content-length": str(len(body))}
-    named |= {name.lower(): value for name, value in (headers or {}).items()}
+    named = {"content-type": media_type, "content-length": str(len(body)), **(headers or {})}
     return Answer(status, body, tuple((name.encode("latin-1"), text.encode("latin-1")) for name, text in named.items()))
 
 
 def retry_after(seconds: float | None) -> dict[str, str]:
-    """Return the header Retry-After (RFC 9110, 10.2.3) in whole seconds, rounded up; nothing where nobody knows."""
-    return {} if seconds is None or not math.isfinite(seconds) else {"retry-after": str(max(0, math.ceil(seconds)))}
+    """Return the header Retry-After in whole seconds, rounded up; nothing where nobody knows."""
+    known = whole_seconds(seconds)
+    return {} if known is None else {"retry-after": str(known)}
 
 
-def rejection_in(error: BaseException | None) -> RejectionError | None:
-    """Find the refusal in an error, which an ExceptionConfig may have made into another one."""
-    if error is not None and not isinstance(error, RejectionError):
-        error = error.__cause__
-    return error if isinstance(error, RejectionError) else None
+def problem_answer(error: BaseException) -> Answer | None:
+    """Answer a refusal or an overrun of ours with problem+json; None for any other error."""
+    problem = problem_of(error)
+    if problem is None:
+        return None
+    return json_answer(problem.content(), problem.status, problem.headers(), MEDIA_TYPE)

@@ -45,7 +45,10 @@ class PriorityHeader:
 
     def __call__(self, scope: Scope) -> str:
         """Return the priority of this request."""
-        asked = (header(scope, self._name) or self._default).strip().lower()
+        said = header(scope, self._name)
+        if said is None:
+            return self._default
+        asked = said.strip().lower()
         if asked == self._default or asked not in RANKS:
             return self._default
         if RANKS[asked] < RANKS[self._default]:

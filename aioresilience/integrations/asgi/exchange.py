@@ -4,114 +4,169 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
+from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
 from aioresilience.policy import Admission
+from aioresilience.scope import Timeline
+
+WATCH_AFTER: Final = 0.05
+"""Seconds: a request that takes longer is watched for a client that leaves."""
+
+_WATCHES: Final = Timeline(clock=SYSTEM_CLOCK)
+"""One timer per loop begins all watches."""
 
 
 class Exchange:
     """Runs an app under an admission, which ends with the last byte of the answer, not with the app.
 
-    Its outcome is `status_code`; a client that leaves makes it neutral. `first` is another admission, which ends when
-    the answer begins. `adorn` may change the message that begins it.
+    Its outcome is the status; a client that leaves makes it neutral, and cancels an app that does not listen, where
+    `cancels` says so. `first` is another admission, which ends when the answer begins. `adorn` may change the message
+    that begins it.
     """
 
-    __slots__ = ("_admission", "_ended", "_first", "_listener", "_send", "_trailers", "adorn", "began", "status_code")
+    # Read from the class until they change, which for most requests they never do.
+    status: int = 500
+    first: Admission | None = None
+    adorn: Callable[[Message], None] | None = None
+    began = _ended = _trailers = _gone = _cut = False
+    _hearing = 0
+    _listener: Listener | None = None
 
-    def __init__(
-        self, receive: Receive, send: Send, admission: Admission, first: Admission | None = None, *, cancel: bool = True
-    ) -> None:
-        self._listener = Listener(receive, cancel=cancel)
+    def __init__(self, receive: Receive, send: Send, admission: Admission, cancels: bool = True) -> None:
+        self._receive = receive
         self._send = send
         self._admission = admission
-        self._first = first
-        self._ended = self._trailers = self.began = False
-        self.status_code = 500
-        self.adorn: Callable[[Message], None] | None = None
+        self._cancels = cancels
 
     async def run(self, app: App, scope: Scope) -> Exception | None:
         """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""
-        listener = self._listener
-        listener.start()
+        queue, self._task = _WATCHES.here()
+        self._queue = queue
+        self.when = when = SYSTEM_CLOCK.monotonic() + WATCH_AFTER
+        queue.add(self, when)
         try:
-            refusal = await self._enter()
-            if refusal is not None:
+            try:
+                if not self._admission.begin():
+                    await self._admission.enter()
+                if self.first is not None:
+                    await self.first.enter()
+            except Exception as refusal:
+                self._leave(refusal)
                 return refusal
-            await app(scope, listener.receive, self.send)
+            await app(scope, self.receive, self.send)
         except BaseException as error:
             return self._raised(error)
-        finally:
-            listener.end()
-        self._returned()
+        if not self._ended:  # an answer that is not whole by now never will be: the server makes an error of it
+            self.status = 500
+            self._leave(None)
+        if self._cut:
+            self._was_cut(None)
         return None
 
-    async def _enter(self) -> Exception | None:
+    # What the app hears
+
+    async def receive(self) -> Message:
+        """Return the next message, as the app hears it."""
+        self._hearing += 1
         try:
-            await self._admission.enter()
-            if self._first is not None:
-                await self._first.enter()
-        except Exception as refusal:
-            self._leave(refusal)
-            return refusal
-        return None
+            listener = self._listener
+            message = await (self._receive() if listener is None else listener.receive())
+        finally:
+            self._hearing -= 1
+        if message["type"] == "http.disconnect":
+            self._gone = True
+        elif self._listener is not None:
+            self._listen(self._listener)
+        return message
+
+    def fire(self) -> None:
+        """Listen for a disconnect from now on, since this takes long."""
+        self._listener = Listener(self._receive, self._left)
+        self._listen(self._listener)
+
+    def _listen(self, listener: Listener) -> None:
+        if not self._hearing and not self._ended:
+            listener.listen()
+
+    def _left(self) -> None:
+        """Cancel an app that does not hear by itself that its client has left, and that nobody else has cancelled."""
+        self._gone, task = True, self._task
+        if self._cancels and not (self._hearing or self._ended or task.cancelling()):
+            self._cut = True
+            task.cancel()
+
+    def _was_cut(self, error: BaseException | None) -> bool:
+        """Tell, once, whether we have cancelled the app and `error` is nothing but that."""
+        if not self._cut:
+            return False
+        self._cut = False
+        return self._task.uncancel() == 0 and isinstance(error, asyncio.CancelledError)
+
+    # What the app says
 
     async def send(self, message: Message) -> None:
         """Pass a message on; the last one ends the exchange."""
         kind = message["type"]
         if kind == "http.response.start":
-            self._begin(message)
+            self.began = True
+            self.status = message["status"]
+            if self.first is not None or self.adorn is not None or "trailers" in message:
+                self._begin(message)
         try:
             await self._send(message)
         except OSError:
-            self._listener.gone = True  # ASGI, spec 2.4: the client has left
+            self._gone = True  # ASGI, spec 2.4: the client has left
             raise
         if kind == "http.response.body":
-            if not (message.get("more_body", False) or self._trailers):
+            if not (message.get("more_body")) and not self._trailers:
                 self._leave(None)
-        elif kind == "http.response.pathsend" or (
-            kind == "http.response.trailers" and not message.get("more_trailers", False)
-        ):
+        elif kind != "http.response.start" and _ends(message):
             self._leave(None)
 
     def _begin(self, message: Message) -> None:
-        self.began = True
-        self.status_code = message["status"]
         self._trailers = message.get("trailers", False)
-        if self._first is not None:
-            self._first.leave(None, self)
+        if self.first is not None:
+            self.first.answered(self.status)
         if self.adorn is not None:
             self.adorn(message)
+
+    # The end
 
     def _leave(self, error: BaseException | None) -> BaseException | None:
         """End, once; return the error to raise, which is another one where a bound of ours cut the app."""
         if self._ended:
             return error
         self._ended = True
-        self._listener.end()
-        if self._listener.gone:
+        self._queue.remove(self)
+        if self._listener is not None:
+            self._listener.stop()
+        if error is None and not self._gone:
+            self._admission.answered(self.status)
+        elif self._gone:
             self._settle(asyncio.CancelledError())
-            return error
-        return self._settle(error)
+        elif error is not None:
+            return self._settle(error)
+        return error
 
-    def _settle(self, error: BaseException | None) -> BaseException | None:
-        result = self if error is None else None
-        if self._first is not None:
-            error = self._first.leave(error, result)
-        return self._admission.leave(error, result)
-
-    def _returned(self) -> None:
-        if not self._ended:  # an answer that is not whole by now never will be
-            self.status_code = 500
-            self._leave(None)
-        self._listener.cut()
+    def _settle(self, error: BaseException) -> BaseException | None:
+        left = error if self.first is None else self.first.leave(error)
+        return self._admission.leave(left)
 
     def _raised(self, error: BaseException) -> Exception | None:
         left = self._leave(error)
-        if self._listener.cut(error):
+        if self._was_cut(error):
             return None
         if left is error or left is None:
             raise error
         if self.began or not isinstance(left, Exception):
             raise left
         return left
+
+
+def _ends(message: Message) -> bool:
+    """Tell whether a message that is neither the start nor a part of a body is the last one."""
+    kind = message["type"]
+    return kind == "http.response.pathsend" or (kind == "http.response.trailers" and not message.get("more_trailers"))

@@ -26,23 +26,25 @@ class AdmissionMiddleware(ABC):
     runs on when its client has left is cancelled; with `cancel_on_disconnect=False` it keeps what it holds to its end.
     """
 
+    prepares: bool = False
+
     def __init__(
         self, app: App, exclude_paths: Iterable[str] | None = None, *, cancel_on_disconnect: bool = True
     ) -> None:
         self.app = app
-        self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths)
+        self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths).paths
         self._cancel = cancel_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or route_path(scope) in self._excluded:
-            await self.app(scope, receive, send)
-            return
-        admission = self.admission(scope)
+        path = route_path(scope) if scope["type"] == "http" else None
+        admission = None if path is None or path in self._excluded else self.admission(scope, path)
         if admission is None:
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(receive, send, admission, self.first(), cancel=self._cancel)
+        exchange = Exchange(receive, send, admission, self._cancel)
+        if self.prepares:
+            self.prepare(exchange, scope)
         error = await exchange.run(self.app, scope)
         if error is not None:
             answer = await self.answer(error, scope, receive)
@@ -50,13 +52,13 @@ class AdmissionMiddleware(ABC):
                 raise error
             await answer(scope, receive, send)
 
-    @abstractmethod
-    def admission(self, scope: Scope) -> Admission | None:
-        """Return what the request is to enter, None to let it pass."""
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
+        """Set up an exchange before it runs; asked where `prepares` says so."""
+        raise NotImplementedError
 
-    def first(self) -> Admission | None:
-        """Return what bounds the time until the answer begins."""
-        return None
+    @abstractmethod
+    def admission(self, scope: Scope, path: str) -> Admission | None:
+        """Return what the request is to enter, None to let it pass; `path` is that within the app."""
 
     @abstractmethod
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.exceptions import RejectionError
-from aioresilience.integrations.asgi.answers import json_answer, rejection_in
+from aioresilience.integrations.asgi.answers import json_answer
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope
 from aioresilience.integrations.extras import extra
+from aioresilience.integrations.problems import rejection_in
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import Admission
 
@@ -28,7 +29,7 @@ class PatternMiddleware(AdmissionMiddleware):
         super().__init__(app, exclude_paths, cancel_on_disconnect=cancel_on_disconnect)
         self._gate = Gate([pattern])
 
-    def admission(self, scope: Scope) -> Admission:
+    def admission(self, scope: Scope, path: str) -> Admission:
         """Enter the pattern."""
         return self._gate.admission(self.caller(scope))
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.exceptions import OperationTimeoutError, RejectionError
-from aioresilience.integrations.asgi.answers import json_answer, rejection_in, retry_after
+from aioresilience.integrations.asgi.answers import json_answer, retry_after
 from aioresilience.integrations.asgi.callers import ClientAddress
+from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.fastapi.rate_limits import ChecksRates
 from aioresilience.integrations.paths import route_path
+from aioresilience.integrations.problems import rejection_in
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.policy import Admission
 from aioresilience.timeout import TimeoutConfig, TimeoutManager
@@ -31,6 +33,8 @@ class ResilienceMiddleware(AdmissionMiddleware):
     Each is left out where it is not given. `timeout` (seconds) bounds the time until the answer begins. The client is
     who connects; `X-Forwarded-For` counts only from `trusted_proxies`.
     """
+
+    prepares = True
 
     def __init__(
         self,
@@ -69,13 +73,13 @@ class ResilienceMiddleware(AdmissionMiddleware):
             return True
         return await self._limiter.check_rate_limit(self._client(scope), self._rate)
 
-    def admission(self, scope: Scope) -> Admission:
+    def admission(self, scope: Scope, path: str) -> Admission:
         """Enter the guards."""
         return self._gate.admission()
 
-    def first(self) -> Admission | None:
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        return None if self._timer is None else self._timer.admission()
+        exchange.first = None if self._timer is None else self._timer.admission()
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say who refused, or that it took too long."""

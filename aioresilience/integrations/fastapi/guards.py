@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from aioresilience.adaptive_concurrency import AdaptiveConcurrencyLimiter
 from aioresilience.backpressure import BackpressureManager
@@ -12,7 +13,7 @@ from aioresilience.calls import Caller
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.exceptions import RejectionError
 from aioresilience.integrations.asgi.answers import json_answer, retry_after as retry_after_header
-from aioresilience.integrations.asgi.callers import PriorityHeader
+from aioresilience.integrations.asgi.callers import RANKS, PriorityHeader
 from aioresilience.integrations.asgi.types import App, Scope
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.fastapi.base import PatternMiddleware, as_answer, made
@@ -20,6 +21,9 @@ from aioresilience.load_shedding import BasicLoadShedder
 
 with extra("fastapi", "Starlette"):
     from starlette.requests import Request
+
+
+_CALLERS: Final = {priority: Caller(priority=priority) for priority in RANKS}
 
 
 class CircuitBreakerMiddleware(PatternMiddleware):
@@ -121,7 +125,7 @@ class LoadSheddingMiddleware(PatternMiddleware):
 
     def caller(self, scope: Scope) -> Caller:
         """Read the priority."""
-        return Caller(priority=self._priority(scope))
+        return _CALLERS[self._priority(scope)]
 
     async def refuse(self, rejection: RejectionError, request: Request) -> App:
         """Say that the request was shed."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.integrations.asgi.answers import json_answer
+from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope
 from aioresilience.integrations.extras import extra
@@ -22,6 +23,8 @@ class TimeoutMiddleware(AdmissionMiddleware):
 
     `response_factory(timeout, request, elapsed)` gives another answer than the 408.
     """
+
+    prepares = True
 
     def __init__(
         self,
@@ -42,13 +45,13 @@ class TimeoutMiddleware(AdmissionMiddleware):
         self._open = Gate([])
         self._gate = Gate([TimeoutManager(TimeoutConfig(timeout=timeout), name="request")])
 
-    def admission(self, scope: Scope) -> Admission:
+    def admission(self, scope: Scope, path: str) -> Admission:
         """Let everybody in."""
         return self._open.admission()
 
-    def first(self) -> Admission:
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        return self._gate.admission()
+        exchange.first = self._gate.admission()
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say that it took too long."""

@@ -1,0 +1,80 @@
+"""Requests under the policies of a registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+from aioresilience.calls import ANYONE, Caller
+from aioresilience.integrations.asgi.answers import problem_answer
+from aioresilience.integrations.asgi.exchange import Exchange
+from aioresilience.integrations.asgi.middleware import AdmissionMiddleware
+from aioresilience.integrations.asgi.types import App, Message, Receive, Scope
+from aioresilience.integrations.paths import route_path
+from aioresilience.integrations.serving import PolicyFinder, rate_limit_headers
+from aioresilience.policy import Admission
+from aioresilience.registry import Registry
+
+
+class PolicyMiddleware(AdmissionMiddleware):
+    """Puts requests under policies: `policy` for all, or `routes={"POST /pay": "payments"}` for those named.
+
+    Both may be given: the route wins. Without `registry` the default one is meant, whatever it is by then. `key` and
+    `priority` are called with the ASGI scope, for limits per key and for shedding. A refused request is answered with
+    problem+json; `rate_limit_headers` tells clients what is left of their rate, as in
+    draft-ietf-httpapi-ratelimit-headers-09.
+
+    Raises ValueError without policy and routes or for a rule that is none; where the registry is given also
+    UnknownPolicyError, and TypeError for a policy with retry or fallback, which cannot take an answer back.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        registry: Registry | None = None,
+        *,
+        policy: str | None = None,
+        routes: Mapping[str, str] | None = None,
+        exclude_paths: Iterable[str] | None = None,
+        key: Callable[[Scope], str | None] | None = None,
+        priority: Callable[[Scope], str] | None = None,
+        rate_limit_headers: bool = False,
+        cancel_on_disconnect: bool = True,
+    ) -> None:
+        super().__init__(app, exclude_paths, cancel_on_disconnect=cancel_on_disconnect)
+        self._finder = PolicyFinder(registry, policy, routes)
+        self._key = key
+        self._priority = priority
+        self._anyone = key is None and priority is None
+        self.prepares = rate_limit_headers
+
+    def admission(self, scope: Scope, path: str) -> Admission | None:
+        """Enter the policy of the route."""
+        policy = self._finder.find(scope["method"], path)
+        if policy is None:
+            return None
+        return policy.serve(ANYONE if self._anyone else self._caller(scope))
+
+    def _caller(self, scope: Scope) -> Caller:
+        key = None if self._key is None else self._key(scope)
+        return Caller(key, "normal" if self._priority is None else self._priority(scope))
+
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:
+        """Tell what is left of the rate."""
+        exchange.adorn = functools.partial(self._adorn, scope)
+
+    def _adorn(self, scope: Scope, message: Message) -> None:
+        message["headers"] = [*message.get("headers", ()), *self._rates(scope)]
+
+    def _rates(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        policy = self._finder.find(scope["method"], route_path(scope))
+        headers = {} if policy is None else rate_limit_headers(policy, self._caller(scope))
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
+        """Answer a refusal or an overrun with problem+json."""
+        answer = problem_answer(error)
+        if answer is None or not self.prepares:
+            return answer
+        return dataclasses.replace(answer, headers=(*answer.headers, *self._rates(scope)))

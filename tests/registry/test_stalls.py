@@ -1,0 +1,91 @@
+"""A reload on a thread lets the loop's thread run: its steps are short, and it leaves the collector little to look at.
+
+What is measured is time on the CPU of the reloading thread alone, which other load on the machine does not change.
+"""
+
+import gc
+import itertools
+import os
+import time
+
+import pytest
+
+from aioresilience import Registry
+from aioresilience.registry import loading
+from benchmarks.reload import CHANGED, text
+
+POLICIES = 400
+STEP = 0.010
+"""Seconds of work between two breaths, which are to be about one millisecond; and room for slow machines."""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "resilience.yaml"
+    path.write_text(text(POLICIES, 0))
+    return path
+
+
+@pytest.fixture
+def registry(file):
+    registry = Registry.from_file(file, environ={})
+    for name in registry:
+        registry.get(name)
+    return registry
+
+
+def publish(file, edition):
+    new = file.with_suffix(".new")
+    new.write_text(text(POLICIES, edition))
+    os.replace(new, file)
+
+
+def test_the_steps_of_reading_comparing_building_and_swapping_are_short(registry, file, monkeypatch):
+    breaths = []
+    monkeypatch.setattr(loading, "breathe", lambda: breaths.append(time.thread_time()))
+    publish(file, 1)
+    breaths.append(time.thread_time())
+    result = registry.reload()
+    breaths.append(time.thread_time())
+    assert len(result.changes) == CHANGED
+    assert breaths[-1] - breaths[0] > 0.03, "or else nothing was measured"
+    assert max(after - before for before, after in itertools.pairwise(breaths)) < STEP
+
+
+def test_the_collector_has_little_to_look_at_afterwards(registry, file):
+    """Of all policies ten are new; trees and equal policies of the file are gone without the collector."""
+    publish(file, 1)
+    registry.reload()
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        publish(file, 2)
+        assert registry.reload().outcome == "applied"
+        assert len(gc.get_objects()) - before < 20 * CHANGED + 1_000
+    finally:
+        gc.enable()
+    assert gc.collect() < 2_000
+
+
+def test_the_collector_runs_again_whatever_becomes_of_a_reload(registry, file):
+    for content in (text(POLICIES, 1), "version: [", ""):
+        file.write_text(content)
+        registry.reload()
+        assert gc.isenabled()
+
+
+def test_an_unchanged_policy_is_the_same_object_as_before(registry, file):
+    before = dict(registry.document.policies)
+    publish(file, 1)
+    registry.reload()
+    after = registry.document.policies
+    assert sum(after[name] is before[name] for name in before) == POLICIES - CHANGED
+
+
+def test_the_documents_kept_for_rollbacks_share_what_is_equal(registry, file):
+    for edition in range(1, 4):
+        publish(file, edition)
+        registry.reload()
+    first, last = registry.ledger.history[0], registry.document
+    assert first.policies["service-300"] is last.policies["service-300"]
