@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import asgi, reload
+from benchmarks import asgi, config, reload
 from benchmarks.call import subjects
 from benchmarks.measure import nanoseconds
 
@@ -54,6 +54,7 @@ def main() -> None:
         "import_ms": {"aioresilience": ours, "asyncio": loop},
         "reload_ms": reload.main(),
         "requests": asgi.show(),
+        "config_s": config.show(),
     }
     Path("benchmarks/results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from typer.testing import CliRunner
 
 from aioresilience.cli.app import app
-from aioresilience.config import CATALOGUE
+from aioresilience.cli.diagnostics_page import diagnostics_page
+from aioresilience.cli.reference import reference_page
 from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _HELP: Final = re.compile(r"(?<=^```console\n)\$ aioresilience ([a-z ]*)--help\n.*?(?=^```$)", re.M | re.S)
-
-
-def diagnostics_page(_: str = "") -> str:
-    """Return docs/diagnostics.md: every diagnostic with its cause, its fix and an example."""
-    return "\n".join(_lines())
 
 
 def metrics_table() -> str:
@@ -30,16 +26,6 @@ def metrics_table() -> str:
         names = f"`{one.prometheus_name}` | `{one.otel_name}`"
         rows.append(f"| {names} | {one.kind}, {one.otel_unit} | {labels} | {one.text} |")
     return "\n".join(rows) + "\n"
-
-
-def _lines() -> Iterator[str]:
-    yield "# Diagnostics\n"
-    yield "AR1xx YAML, AR2xx schema and AR3xx references refuse a file; AR4xx, lint, never does.\n"
-    for code, entry in CATALOGUE.items():
-        yield f"## {code}\n\n**{entry.title}** ({entry.severity})\n\n{entry.cause}\n\nFix: {entry.fix}\n"
-        if entry.example:
-            shown = "\n".join(f"    {line}" for line in entry.example.splitlines())
-            yield f"Example:\n\n{shown}\n"
 
 
 def command_page(page: str) -> str:
@@ -55,6 +41,7 @@ def _help(words: list[str]) -> str:
 PAGES: Final[Mapping[str, Callable[[str], str]]] = {
     "diagnostics.md": diagnostics_page,
     "cli.md": command_page,
+    "reference.md": reference_page,
 }
 """Each page and what makes it, from what it holds now."""
 
@@ -63,7 +50,8 @@ def write() -> None:
     """Write every page."""
     for name, make in PAGES.items():
         page = DOCS / name
-        page.write_text(make(page.read_text(encoding="utf-8")), encoding="utf-8")
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(make(before), encoding="utf-8")
 
 
 if __name__ == "__main__":

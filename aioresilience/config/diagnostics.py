@@ -66,7 +66,7 @@ class Diagnostic:
     def _headline(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         path = f" {self.path}" if self.path else ""
-        return self._clean(f"{where}: {self.severity} {self.id}{path}: {self.message}")
+        return f"{self._clean(where)}: {self.severity} {self.id}{self._clean(path)}: {self._clean(self.message)}"
 
     def _picture(self) -> list[str]:
         hint = self._clean(self.hint)

@@ -29,7 +29,7 @@ from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
 from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
-from aioresilience.config.tree import from_plain, nest
+from aioresilience.config.tree import from_plain, nest, with_origin
 from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
 from aioresilience.config.written import Written, without
@@ -271,6 +271,7 @@ class _Loading:
             patch = one["set"]
             if not isinstance(patch, Block):
                 continue
+            patch = with_origin(patch, "override") if spec.active else patch
             if spec.policy != "*":
                 tree = self._override(tree, spec, one, patch)
             elif spec.active:

@@ -113,7 +113,7 @@ ParserName: TypeAlias = Literal["auto", "libyaml", "pure"]
 # What an unquoted scalar may hold up to the next blank, in block and in flow style.
 _BLOCK_CHUNK = re.compile(r"(?:[^\0\s:]|[^\S \t\r\n]|:(?![\0 \t\r\n]))+")
 _FLOW_CHUNK = re.compile(r"(?:[^\0\s:,\[\]{}]|[^\S \t\r\n]|:(?![\0 \t\r\n,?\[\]{}]))+")
-_HEADER = re.compile(r"([+-]?)([1-9]?)((?(1)|[+-])?)(?=[ \t\r\n\0])")
+_HEADER = re.compile(r"([+-]?)([1-9]?)((?(1)|[+-])?)(?=[ \t\r\n\0#])")
 
 
 class _PureParser(Reader, Scanner, Parser):

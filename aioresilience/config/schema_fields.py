@@ -192,8 +192,14 @@ def default_text(value: object, field: FieldInfo, schema: Schema) -> str:
     if isinstance(value, Rate):
         return format_rate(value)
     if isinstance(value, BaseModel):
-        return written(type(value), "", value)
+        return written(type(value), "", value) if _says_something(value) else "none"
     return _plain(value, _pattern(schema))
+
+
+def _says_something(value: object) -> bool:
+    if isinstance(value, BaseModel):
+        return any(_says_something(one) for _, one in value)
+    return value not in (None, ())
 
 
 def _plain(value: object, pattern: str) -> str:

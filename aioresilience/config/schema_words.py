@@ -37,6 +37,14 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
     "jitter": Kind("full, equal, decorrelated, or a share such as 10%", (), ("full", "equal", "decorrelated")),
     "mode": Kind("enforce, observe, off, or {enforce: 10%}", (), ("enforce", "observe", "off")),
     "lease": Kind("auto, or a whole number of permits from 1", ("auto", 50)),
+    **dict.fromkeys(
+        ("retry_on_exceptions", "failure_exceptions", "fallback_on_exceptions", "exceptions"),
+        Kind("exceptions, each by builtin name or dotted path"),
+    ),
+    **dict.fromkeys(
+        ("call", "failure_predicate", "retry_on_result", "on_retry", "on_success_after_retry", "on_exhausted"),
+        Kind("a function, by the name that the service gave it"),
+    ),
     "expires": Kind("a date and time with its zone, such as 2026-12-01T00:00:00Z", ("2026-12-01T00:00:00Z",)),
 }
 _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
@@ -47,13 +55,13 @@ _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
     "by": ("ops",),
     "call": ("cached-quote",),
     "chain": (["cached-quote", {"value": None}],),
-    "classify": ({"failure": {"status": ["500", "502-504"]}, "throttle": {"status": [429]}},),
+    "classify": ({"failure": {"status": [500, "502-504"]}, "throttle": {"status": [429]}},),
     "depends_on": (["ledger"],),
     "description": ("Card authorisation",),
     "exception_strategies": ({"ConnectionResetError": {"max_attempts": 2}},),
     "exceptions": (["ConnectionError"],),
     "extends": ("http-client",),
-    "failure": ({"status": ["500", "502-504"]},),
+    "failure": ({"status": [500, "502-504"]},),
     "failure_exceptions": (["ConnectionError"],),
     "failure_predicate": ("is-failure",),
     "fallback": ({"status": "queued"},),
@@ -80,7 +88,7 @@ _EXAMPLES: Final[Mapping[str, tuple[object, ...]]] = {
     "runbook": ("https://example.invalid/runbooks/payments",),
     "service": ("checkout",),
     "settings": ({"on_removed": "keep"},),
-    "status": (["500", "502-504"],),
+    "status": ([500, "502-504"],),
     "sentinel": ({"master": "limits", "nodes": ["sentinel-1.example.invalid:26379"]},),
     "throttle": ({"status": [429]},),
     "url": ("${REDIS_URL:-redis://127.0.0.1:6379/0}", {"file": "/run/secrets/redis-url"}),
@@ -115,8 +123,9 @@ CHOICES: Final[Mapping[str, str]] = {
     "gcra": "Smooth: up to the burst, and what refills within a period.",
     "sliding_window": "Never more than the permits within any period, exactly; memory grows with the limit.",
     "leaky_bucket": "The accounting of aiolimiter.",
-    "policy": "One limit for all calls of the policy.",
-    "key": "One limit for each key that calls bring.",
+    "policy": "One for all calls of the policy.",
+    "host": "One for each host that calls go to, as the HTTP clients say.",
+    "key": "One for each key that calls bring.",
     "failure": "Every failure counts against the limit.",
     "overload": "Only timeouts and throttled calls count against the limit.",
     "redis": "A Redis or Valkey server.",
@@ -159,6 +168,8 @@ def _kinds(schema: Schema) -> Iterator[Kind]:
         elif "enum" in one:
             choices = tuple(map(str, one["enum"]))
             yield Kind(f"one of {', '.join(choices)}", (), choices) if CHOICES.keys() >= set(choices) else UNSAID
+        elif "const" in one:
+            yield Kind(str(one["const"]).lower(), (one["const"],))
         elif one.get("type") in ("integer", "number"):
             yield Kind(_number(one), ())
         elif one.get("type") == "boolean":

@@ -7,8 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from aioresilience.config.places import MAX_DEPTH, NOWHERE, Block, Items, Node, Pair, Path, Place, Scalar, Source
+from aioresilience.config.places import (
+    MAX_DEPTH,
+    NOWHERE,
+    Block,
+    Items,
+    Node,
+    Origin,
+    Pair,
+    Path,
+    Place,
+    Scalar,
+    Source,
+)
 
 __all__ = [
     "MAX_DEPTH",
@@ -30,6 +43,7 @@ __all__ = [
     "nest",
     "resolve",
     "walk",
+    "with_origin",
 ]
 
 
@@ -106,6 +120,16 @@ def nest(path: Sequence[str], value: Node, place: Place) -> Block:
     if not isinstance(value, Block):
         raise ValueError("a patch needs a path, or a block")
     return value
+
+
+def with_origin(block: Block, origin: Origin) -> Block:
+    """Return a block whose every place is of that origin; lists keep the places of their items."""
+    marked = Block(block.source)
+    for key, value in block.items():
+        key_place, value_place = block.pair(key)
+        places = (replace(key_place, origin=origin), replace(value_place, origin=origin))
+        marked.put(key, with_origin(value, origin) if isinstance(value, Block) else value, places)
+    return marked
 
 
 def child(node: Node, step: str | int) -> Node:

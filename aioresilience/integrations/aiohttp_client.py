@@ -13,6 +13,7 @@ from aioresilience.integrations.outbound import Chooser, Sending, Target, Wish
 from aioresilience.integrations.outbound.body import PREFETCHED, overrun
 from aioresilience.integrations.outbound.choosing import target
 from aioresilience.integrations.outbound.sending import is_idempotent, milliseconds_left, wants_retry
+from aioresilience.integrations.outbound.transport import UPGRADED
 from aioresilience.policy import Policy
 from aioresilience.registry import Registry
 from aioresilience.scope import current_deadline
@@ -94,7 +95,7 @@ class _Exchange:
         if header is not None and left is not None:
             self._request.headers[header] = left
         response = self._response = await self._handler(self._request)
-        if self._middleware.deadline_covers_body:
+        if self._middleware.deadline_covers_body and response.status != UPGRADED:
             self._bound(response)
         if wants_retry(self._policy, response) and (response.content_length or PREFETCHED + 1) <= PREFETCHED:
             await response.read()  # its connection is free while the retry waits, and it stays readable

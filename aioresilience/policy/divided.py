@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aioresilience.bound import Exit
 from aioresilience.calls import Caller
 from aioresilience.policy.admission import Entrance
+from aioresilience.policy.fused import AnyFunction
 from aioresilience.policy.partition import Partitions
 from aioresilience.policy.snapshot import Snapshot
 
@@ -23,9 +24,12 @@ class Divided(Snapshot):
         self.partitions = partitions
         self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
         self.clock = own.clock
-        self._block = self._answers = self._wrap = None
+        self._block = self._answers = None
         self.replaced = False
         self.run = self._run
+
+    def around(self, func: AnyFunction, policy: object) -> None:
+        """Return None: there is no frame for all partitions."""
 
     def restore(self) -> None:
         """Let the partitions run under this snapshot's patterns again."""

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, UnionType
 from typing import Final, get_args, get_origin
 
+from aioresilience.policy.simplify import Statements, settled, threaded
+
 _FUTURES: Final = 0x1FFF000
 """The flags of a code object that tell which __future__ its module imports."""
 _PLAIN: Final = (
@@ -31,8 +33,6 @@ _NOT_PLAIN: Final = (
     ast.GeneratorExp, ast.Starred,
 )  # fmt: skip
 _FIXED: Final = (bool, float, str)
-
-Statements = list[ast.stmt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,10 @@ class Writer:
     """
 
     def __init__(
-        self, types: Mapping[str, type], wanted: Iterable[Callable[..., object]], fixed: Mapping[tuple[str, str], str]
-    ) -> None:
-        self.constants: dict[str, object] = {}
+        self, types: Mapping[str, type], wanted: Iterable[Callable[..., object]], fixed: Mapping[tuple[str, str], str],
+        constants: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        self.constants = dict(constants)
         """What the text refers to beside its own names."""
         self._types: dict[str, type | None] = dict(types)
         self._wanted = frozenset(wanted)
@@ -112,7 +113,7 @@ class Writer:
 
     def expand(self, statements: Iterable[ast.stmt]) -> Statements:
         """Return the statements with methods written out."""
-        return [new for statement in statements for new in self._expand(statement)]
+        return threaded([new for statement in statements for new in self._expand(statement)], self.constants)
 
     def _expand(self, statement: ast.stmt) -> Statements:
         match statement:
@@ -138,7 +139,7 @@ class Writer:
 
     def _branch(self, statement: ast.If) -> Statements:
         before, test = self._hoisted(statement.test)
-        test = settled(test)
+        test = settled(test, self.constants)
         if isinstance(test, ast.Constant):
             return before + self.expand(statement.body if test.value else statement.orelse)
         body, orelse = self.expand(statement.body), self.expand(statement.orelse)
@@ -342,36 +343,3 @@ def _answer(value: ast.expr | None, target: str | None) -> Statements:
     if isinstance(value, ast.IfExp):
         return [ast.If(value.test, _answer(value.body, None), _answer(value.orelse, None))]
     return [] if value is None or isinstance(value, (ast.Name, ast.Constant)) else [ast.Expr(value)]
-
-
-def settled(test: ast.expr) -> ast.expr:
-    """Return a test without what is certain before the call."""
-    match test:
-        case ast.UnaryOp(ast.Not(), operand):
-            operand = settled(operand)
-            return (
-                ast.Constant(not operand.value)
-                if isinstance(operand, ast.Constant)
-                else ast.UnaryOp(ast.Not(), operand)
-            )
-        case ast.BoolOp(op, values):
-            return _settled_bool(op, [settled(value) for value in values])
-        case ast.Compare(ast.Name(left), [ast.Is() | ast.IsNot() as op], [ast.Name(right)]) if left == right:
-            return ast.Constant(isinstance(op, ast.Is))
-        case ast.Compare(ast.Constant(left), [ast.Is() | ast.IsNot() as op], [ast.Constant(None)]):
-            return ast.Constant((left is None) == isinstance(op, ast.Is))
-    return test
-
-
-def _settled_bool(op: ast.boolop, values: list[ast.expr]) -> ast.expr:
-    ending = isinstance(op, ast.Or)
-    left: list[ast.expr] = []
-    for value in values:
-        if not isinstance(value, ast.Constant):
-            left.append(value)
-        elif bool(value.value) is ending:
-            left.append(value)
-            break
-    if not left:
-        return ast.Constant(not ending)
-    return left[0] if len(left) == 1 else ast.BoolOp(op, left)

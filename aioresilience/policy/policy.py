@@ -238,10 +238,8 @@ class Policy:
     def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
         """Decorate an async function; every call runs under what the policy is by then."""
         callables.require_async(func, f"policy {self.name!r}")
-        settled = self._settled
-        wrap = settled.wrap
-        if wrap is not None:
-            made = wrap(func, self, settled, ANYONE)
+        made = self._settled.around(func, self)
+        if made is not None:
             return callables.wraps(func)(made)  # type: ignore[return-value]  # what it returns is what func gives
 
         @callables.wraps(func)

@@ -10,7 +10,7 @@ from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.admission import Entrance
-from aioresilience.policy.fused import Run, Wrap, fuse
+from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around
 from aioresilience.timeout import TimeoutConfig
 
 
@@ -38,7 +38,7 @@ class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
     __slots__ = (
-        "_answers", "_block", "_lasting", "_wrap", "clock", "context", "generation", "patterns", "replaced", "run",
+        "_answers", "_block", "_lasting", "clock", "context", "generation", "patterns", "replaced", "run",
     )  # fmt: skip
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
@@ -51,20 +51,16 @@ class Snapshot:
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
-        self._wrap: Wrap | None = None
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
 
-    @property
-    def wrap(self) -> Wrap | None:
-        """What makes a wrapper of one frame for one function, None where there is no fused form."""
-        self._make()
-        return self._wrap
+    def code(self) -> str | None:
+        """Return the text of the frame around a decorated function, None where there is none."""
+        return code_of(self.patterns, self.context, self.clock)
 
-    def _make(self) -> None:
-        if self.run == self._first_run:
-            patterns, context, clock = self.patterns, self.context, self.clock
-            self.run, self._wrap = fuse(patterns, context, clock, fold) or (folded(patterns, context, clock), None)
+    def around(self, func: AnyFunction, policy: object) -> AnyFunction | None:
+        """Return a wrapper of one frame for a function of the policy, None where there is no fused form."""
+        return fuse_around(func, policy, self, self.patterns, self.context, self.clock, fold)
 
     def _first_run(
         self,
@@ -73,7 +69,8 @@ class Snapshot:
         kwargs: Mapping[str, object],
         caller: Caller,
     ) -> Awaitable[object]:
-        self._make()
+        patterns, context, clock = self.patterns, self.context, self.clock
+        self.run = fuse(patterns, context, clock, fold) or folded(patterns, context, clock)
         return self.run(func, args, kwargs, caller)
 
     def entered(self, caller: Caller) -> tuple[Snapshot, Exit | None]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Self
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
-from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, global_bus
+from aioresilience.events import EventType, PatternType, RateLimitEvent, ResilienceEvent, audience
 from aioresilience.exceptions import (
     ExceptionConfig,
     RateLimitExceededError,
@@ -94,7 +94,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         charge = table.take(key, limit.monotonic())
         if charge is None:
             return self._admit_slowly(key, caller)
-        if limit.emitter.handlers or global_bus.handlers:
+        if audience.size and self.listening():
             self._allowed((table, key, charge), caller.key)
         return table, key, charge
 
@@ -258,10 +258,16 @@ class RateLimit(Guard[RateLimiterConfig]):
         limits: dict[str, object] = {"old_limit": rate_text(old.rate), "old_burst": old.capacity, "burst": new.capacity}
         self._publish(EventType.LIMIT_UPDATED, limits)
 
+    def brought_in(self, before: object) -> None:
+        """Let calls without a key share a bucket, where they needed none before."""
+        needed = isinstance(before, RateLimit) and before._limit.by_key and not before._keys_came_later
+        self._keys_came_later = self._keys_came_later or not needed
+
     def twin(self, name: str) -> Self:
         """Return a limiter with buckets of its own."""
         twin = super().twin(name)
         twin._limit.emitter = self.events
+        twin._keys_came_later = self._keys_came_later
         return twin
 
     def holds_back(self, now: float) -> bool:

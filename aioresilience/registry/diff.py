@@ -52,6 +52,10 @@ def _document_changes(old: Document, new: Document) -> Iterator[Change]:
         if old.backends.get(name) != new.backends.get(name):
             before, after = (_presence(document.backends.get(name)) for document in (old, new))
             yield Change("", "changed", f"backends.{name}", before, after)
+    if old.routes != new.routes:
+        yield Change(
+            "", "changed", "routes", old.routes, new.routes, NEXT_CALL, old_text=_routes(old), new_text=_routes(new)
+        )
 
 
 def _presence(backend: object) -> str:
@@ -69,10 +73,6 @@ def _policies_changes(old: Document, new: Document, breathe: Callable[[], None])
             yield Change(name, "removed", effect="processes that use it go on with it" if _keeps(new) else "")
         elif before is not after and before != after:
             yield from _policy_changes(name, before, after)
-    if old.routes != new.routes:
-        yield Change(
-            "*", "changed", "routes", old.routes, new.routes, NEXT_CALL, old_text=_routes(old), new_text=_routes(new)
-        )
 
 
 def _routes(document: Document) -> str:

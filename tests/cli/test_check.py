@@ -61,6 +61,11 @@ def test_a_finding_that_several_environments_share_is_told_once(run, write):
     assert "1 policy in 1 file, 2 environments" in result.output
 
 
+def test_a_finding_of_one_environment_says_which(run, write):
+    write(f"{FINE}\nenvironments: {{live: {{policies: {{a: {{deadline: 1s}}}}}}}}")
+    assert run("check", "resilience.yaml").output.splitlines()[3] == "      = in the environment live"
+
+
 def test_later_files_lie_over_earlier_ones(run, write):
     write(FINE, "low.yaml")
     write("policies: {a: {deadline: 1s}}", "high.yaml")

@@ -67,7 +67,7 @@ def test_each_layer_lies_over_all_below(top, expected):
 
 def test_a_leaf_names_every_layer_it_came_through():
     chain = layered("everywhere").policies["a"].place(("timeout", "timeout")).chain()
-    assert [place.origin for place in chain] == ["file", "code", "file", "environment", *["file"] * 6]
+    assert [place.origin for place in chain] == ["override", "code", "override", "environment", *["file"] * 6]
     assert "AIORESILIENCE_POLICIES__A__TIMEOUT" in [place.name for place in chain]
 
 

@@ -294,11 +294,14 @@ async def test_a_call_whose_arguments_do_not_fit_is_not_retried_nor_held_against
     def plain(argument):
         return argument
 
-    for call in (policy.call(one), policy(one)(), policy.call(one, 1, wrong=2), policy.call(plain)):
+    for call in (policy.call(one), policy.call(one, 1, wrong=2), policy.call(plain)):
         with pytest.raises(TypeError, match="argument"):
             await call
     assert retry.tally.retries == 0
-    assert circuit.counts.neutral == 4
+    assert circuit.counts.neutral == 3
+    with pytest.raises(TypeError, match=r"one.* missing 1 required positional argument"):
+        policy(one)()  # at once, as the function itself
+    assert circuit.counts.started == 3
     with pytest.raises(TypeError, match="from inside"):
         await finished(policy.call(one, 1), clock)
     assert circuit.counts.failed == 1

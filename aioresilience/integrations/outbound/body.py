@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Final, Protocol
 
-from aioresilience.clock import Clock
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
 from aioresilience.scope import Timeline
 
@@ -32,7 +31,7 @@ class Stream(AsyncIterable[bytes], Protocol):
 class Body:
     """Chunks of another stream; who asked with `when_closed` hears of the end, even if nobody closes it."""
 
-    def __init__(self, stream: Stream, deadline: float | None, clock: Clock, policy: str) -> None:
+    def __init__(self, stream: Stream, deadline: float | None, line: Timeline, policy: str) -> None:
         self._stream = stream
         self._chunks = aiter(stream)
         self._read: list[bytes] = []
@@ -40,7 +39,7 @@ class Body:
         self._callbacks: list[Callable[[], object]] = []
         self._deadline = deadline
         self._policy = policy
-        self._line = Timeline(clock=clock)
+        self._line = line
 
     def when_closed(self, callback: Callable[[], object]) -> bool:
         """Call back once the body is closed; False where it is already."""

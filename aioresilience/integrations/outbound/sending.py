@@ -24,9 +24,12 @@ def is_idempotent(method: str, headers: Mapping[str, str], policy: Policy, wishe
 
 
 def wants_retry(policy: Policy, response: object) -> bool:
-    """Tell whether the policy might make the request again after this response, by its status."""
+    """Tell whether the policy might make the request again after this response."""
+    retry = policy.retry
+    if retry is None:
+        return False
     outcome = policy.snapshot.context.classify.of_result(response)
-    return policy.retry is not None and (outcome is FAILURE or outcome is THROTTLE)
+    return outcome is FAILURE or outcome is THROTTLE or retry.config.retry_on_result is not None
 
 
 def milliseconds_left(policy: Policy) -> str | None:

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, Self
 
+from aioresilience.clock import Clock
 from aioresilience.integrations.outbound.body import Body
 from aioresilience.integrations.outbound.choosing import EXTENSION, Chooser, Target, Wish, target
 from aioresilience.integrations.outbound.sending import Sending, is_idempotent, milliseconds_left, wants_retry
 from aioresilience.policy import Policy
 from aioresilience.registry import Registry
-from aioresilience.scope import current_deadline
+from aioresilience.scope import Timeline, current_deadline
 
 NO_WISH: Final = Wish()
+UPGRADED: Final = 101
+"""The connection goes on as another protocol, such as a WebSocket, for as long as both like."""
 KeyOf = Callable[[Any], str | None]
 
 
@@ -92,6 +95,7 @@ class PolicyTransport:
         self._inner = self.library.transport() if transport is None else transport
         self._chooser = Chooser(registry, policy)
         self._options = Options(key, deadline_header, deadline_covers_body)
+        self._line: Timeline | None = None
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401  # of either library
         """Send a request under its policy; raises what the policy raises, a RejectionError among others."""
@@ -100,8 +104,14 @@ class PolicyTransport:
         policy = self._chooser.policy(goes_to, said, wish)
         if policy is None:
             return await self._inner.handle_async_request(request)
-        exchange = _Exchange(self.library, self._inner, request, policy, self._options)
+        exchange = _Exchange(self.library, self._inner, request, policy, self._options, self._line_of(policy.clock))
         return await exchange.run(goes_to, wish or NO_WISH)
+
+    def _line_of(self, clock: Clock) -> Timeline:
+        """Return the timers that the bodies of all responses share, one a loop."""
+        if self._line is None or self._line.clock is not clock:
+            self._line = Timeline(clock=clock)
+        return self._line
 
     async def __aenter__(self) -> Self:
         """Open the transport that sends."""
@@ -121,15 +131,17 @@ def _target(request: Any) -> Target:  # noqa: ANN401  # of either library
 class _Exchange:
     """One request of a client and the responses to its attempts, of which at most one is open."""
 
-    __slots__ = ("_body", "_inner", "_library", "_once", "_options", "_policy", "_request")
+    __slots__ = ("_body", "_inner", "_library", "_line", "_once", "_options", "_policy", "_request")
 
     def __init__(
-        self, library: Library, inner: Transport, request: Any, policy: Policy, options: Options  # noqa: ANN401
+        self, library: Library, inner: Transport, request: Any, policy: Policy, options: Options,  # noqa: ANN401
+        line: Timeline,
     ) -> None:  # fmt: skip
         self._library = library
         self._inner = inner
         self._policy = policy
         self._options = options
+        self._line = line
         self._body: Body | None = None
         self._request = request
         self._once: Any = None
@@ -158,14 +170,15 @@ class _Exchange:
         if self._options.deadline_header is not None:
             self._forward_deadline(self._options.deadline_header)
         response = await self._inner.handle_async_request(self._request)
-        deadline = current_deadline() if self._options.deadline_covers_body else None
-        body = self._body = self._library.body(response.stream, deadline, self._policy.clock, self._policy.name)
-        opened = self._library.response(
-            response.status_code, headers=response.headers, stream=body, extensions=response.extensions
-        )
-        if wants_retry(self._policy, opened):
+        if response.is_closed:  # made of content that is there, as mock transports do: nothing is open
+            return response
+        covered = self._options.deadline_covers_body and response.status_code != UPGRADED
+        deadline = current_deadline() if covered else None
+        body = self._body = self._library.body(response.stream, deadline, self._line, self._policy.name)
+        response.stream = body
+        if wants_retry(self._policy, response):
             await body.prefetch()
-        return opened
+        return response
 
     def _forward_deadline(self, header: str) -> None:
         left = milliseconds_left(self._policy)

@@ -47,6 +47,8 @@ class Server:
             return web.Response(status=code, text=f"status {code}", headers=self.more)
         if what == "hang":
             await self.go_on.wait()
+        if what == "ws":
+            return await echo(request)
         if what in ("stream", "chunked"):
             return await self.stream(request, int(rest or 200))
         return web.json_response({"got": body.decode(), "path": request.path})
@@ -64,6 +66,14 @@ class Server:
         await response.write(b"last")
         await response.write_eof()
         return response
+
+
+async def echo(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        await socket.send_str(message.data)
+    return socket
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import gc
 
 import pytest
+from loopback import client_of
 
 from aioresilience import BulkheadFullError, OperationTimeoutError, Policy, Registry
 from aioresilience.bulkhead import Bulkhead, BulkheadConfig
@@ -268,3 +269,31 @@ async def test_a_key_for_each_request(kind, server):
         for tenant in ("a", "b"):
             await client.send("GET", f"{server.url}/x", headers={"X-Tenant": tenant})
     assert of.get("web").rate_limiter.status()["live_keys"] == 2
+
+
+async def test_a_websocket_outlives_the_deadline_and_holds_its_place(server):
+    text = "{version: 1, policies: {web: {deadline: 200ms, bulkhead: 1}}, routes: [{policy: web}]}"
+    of, kind = Registry.from_text(text), client_of("aiohttp")
+    async with kind.using(of) as client:
+        async with client.session.ws_connect(f"{server.url}/ws") as socket:
+            assert active(of) == 1
+            for _ in range(3):
+                await asyncio.sleep(0.1)  # a real server, and a deadline that must not come
+                await socket.send_str("ping")
+                assert await socket.receive_str() == "ping"
+        await until(lambda: active(of) == 0)
+
+
+async def test_a_result_that_a_predicate_wants_again_frees_its_place_first(kind, server):
+    text = """
+version: 1
+policies:
+  web:
+    {idempotent: true, deadline: 9s, bulkhead: 1, retry: {max_attempts: 3, initial_delay: 1ms, retry_on_result: empty}}
+routes: [{policy: web}]
+"""
+    status = lambda response: getattr(response, "status_code", None) or response.status  # noqa: E731
+    of = Registry.from_text(text, callables={"empty": lambda response: status(response) == 404})
+    async with kind.using(of, connections=1) as client:
+        assert (await client.send("GET", f"{server.url}/status/404,404,200"))[0] == 200
+    assert of.get("web").bulkhead.counts.rejected["CAPACITY_FULL"] == 0
