@@ -34,3 +34,11 @@ def test_explain_says_what_a_call_costs_and_what_holds_without_the_server(tmp_pa
     explained = CliRunner().invoke(app, ["explain", str(file), "p"])
     assert explained.exit_code == 0
     assert said in explained.output
+
+
+def test_explain_shows_the_code_of_a_limit_on_a_backend(tmp_path: Path):
+    file = tmp_path / "resilience.yaml"
+    file.write_text(FILE.format(given="mode: observe"))
+    explained = CliRunner().invoke(app, ["explain", str(file), "p", "--code"])
+    assert explained.exit_code == 0
+    assert "ticket0 = None" in explained.output

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from aioresilience import Policy, RateLimitExceededError, Registry
 from aioresilience.backends import Backend
