@@ -69,7 +69,7 @@ async def compare(steps: list[tuple]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(STEP, max_size=25))
+@given(st.lists(STEP, min_size=10, max_size=25))
 def test_each_host_is_served_as_by_a_policy_of_its_own(steps):
     asyncio.run(compare(steps))
 
