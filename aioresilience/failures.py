@@ -187,7 +187,12 @@ class Classifier:
         return tuple(path for matcher in matchers if matcher is not None for path in matcher.pending)
 
 
-_HOME = os.path.dirname(__file__)
+_HOME = os.path.join(os.path.dirname(__file__), "")
+
+
+def is_named(error: BaseException, names: frozenset[tuple[str, str]]) -> bool:
+    """Tell whether a class of the error goes by one of the names: top-level package and class, which need not exist."""
+    return any((kind.__module__.partition(".")[0], kind.__qualname__) in names for kind in type(error).__mro__)
 
 
 def is_misfit(error: BaseException) -> bool:

@@ -36,7 +36,7 @@ def draw(key: str | None, turns: itertools.count[int]) -> float:
     Without a key it is the golden-ratio sequence, whose share below any x is within 1/n of x.
     """
     if key is not None:
-        return crc32(key.encode("utf-8", "surrogatepass")) / 2**32
+        return crc32(str(key).encode("utf-8", "surrogatepass")) / 2**32
     return next(turns) * _GOLDEN % 1.0
 
 

@@ -175,6 +175,9 @@ class Pattern(Generic[ConfigT]):
         twin.events, twin.counts = self.events, self.counts
         return twin
 
+    def brought_in(self, before: AnyPattern | None) -> None:
+        """Take note that a reload put this instance into a policy that had `before` in its place, or nothing."""
+
     def follow(self, whole: Self) -> None:
         """Take over what people did by hand to the instance that this one is a twin of."""
 

@@ -13,9 +13,20 @@ from aioresilience.calls import ANYONE, Caller
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, LoadShedderEvent, PatternType, ResilienceEvent
 from aioresilience.exceptions import AdaptiveConcurrencyReason, ConcurrencyLimitError
-from aioresilience.failures import FAILURE, NEUTRAL, REJECTED, SUCCESS, Classifier, Judge, Outcome
+from aioresilience.failures import FAILURE, NEUTRAL, REJECTED, SUCCESS, Classifier, Judge, Outcome, is_named
 from aioresilience.guard import Guard
 from aioresilience.pattern import ALONE, Context
+
+CLIENT_TIMEOUTS: Final = frozenset(
+    {
+        ("httpx", "TimeoutException"),
+        ("httpx2", "TimeoutException"),
+        ("redis", "TimeoutError"),
+        ("requests", "Timeout"),
+        ("urllib3", "TimeoutError"),
+    }
+)
+"""Top-level package and class of timeouts that are no TimeoutError, so that none of the libraries need be there."""
 
 
 class _OverloadClassifier(Classifier):
@@ -31,7 +42,11 @@ class _OverloadClassifier(Classifier):
     def of_error(self, error: BaseException) -> Outcome:
         """Judge what the function raised: only a timeout is held against the limit."""
         outcome = super().of_error(error)
-        return NEUTRAL if outcome is FAILURE and not isinstance(error, TimeoutError) else outcome
+        return NEUTRAL if outcome is FAILURE and not _is_timeout(error) else outcome
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError) or is_named(error, CLIENT_TIMEOUTS)
 
 
 class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):

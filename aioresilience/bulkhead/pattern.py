@@ -154,13 +154,20 @@ class Bulkhead(Guard[BulkheadConfig]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        task = _task()
-        tickets = self._entered[task]
-        ticket = tickets.pop()
-        if not tickets:
-            del self._entered[task]
+        ticket = self._leaving()
         if ticket is not None:
             self.give(ticket, error, self.clock.monotonic(), Judge())
+
+    def _leaving(self) -> object | None:
+        """Return a ticket of this task; of any where another task closes an async generator that was left half-way."""
+        entered, task = self._entered, _task()
+        if task not in entered:
+            task = next((one for one in entered if one is None or one.done()), next(iter(entered)))
+        tickets = entered[task]
+        ticket = tickets.pop()
+        if not tickets:
+            del entered[task]
+        return ticket
 
     def retune(self, config: BulkheadConfig) -> None:
         """Resize: a shrink is a debt that releases pay, growth wakes waiters at once."""

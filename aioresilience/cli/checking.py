@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aioresilience.cli.console import say
@@ -44,11 +44,12 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
         try:
             document = read(files, name)
         except ConfigError as error:
-            found.extend(error.diagnostics)
+            found.extend(_met_in(name if environment is None else None, error.diagnostics))
             refused = max(refused, TROUBLE if unreadable(error) else ERRORS)
+            wanted.extend(error.environments if name is None else ())
             continue
-        found.extend(document.findings)
-        if not documents and environment is None:
+        found.extend(_met_in(name if environment is None else None, document.findings))
+        if name is None:
             wanted.extend(environments(document))
         documents.append(document)
     first = documents[0] if documents else None
@@ -56,6 +57,12 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
         found.extend(compare_code(first, uses_in(code)))
     ordered = ConfigError(dict.fromkeys(found)).diagnostics
     return Checked(ordered, first, refused or _lint_verdict(ordered, strict), len(wanted))
+
+
+def _met_in(environment: str | None, found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """Say in which environment something was found; of equal findings the first is kept."""
+    for one in found:
+        yield replace(one, notes=(*one.notes, f"in the environment {environment}")) if environment else one
 
 
 def _lint_verdict(findings: Sequence[Diagnostic], strict: bool) -> int:

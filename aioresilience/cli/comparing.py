@@ -45,29 +45,21 @@ def diff(old: Sequence[str], new: Sequence[str], environment: str | None, form: 
 
 def compare(old: Sequence[str], new: Sequence[str], environment: str | None) -> list[Difference]:
     """Return the differences in one environment, or in all that either side has; equal ones are told once."""
-    before, after = read(old, _if_known(old, environment)), read(new, _if_known(new, environment))
-    names: list[str | None] = [environment]
-    if environment is None:
-        names += dict.fromkeys([*environments(before), *environments(after)])
-    elif environment not in (*environments(before), *environments(after)):
+    before, after = read(old), read(new)
+    of_old, of_new = environments(before), environments(after)
+    if environment is not None and environment not in (*of_old, *of_new):
         raise Trouble(f"neither side has the environment {environment!r}")
+    names = [None, *dict.fromkeys([*of_old, *of_new])] if environment is None else [environment]
     grouped: dict[object, Difference] = {}
     for name in names:
-        low = before if name is None else read(old, _if_known(old, name))
-        high = after if name is None else read(new, _if_known(new, name))
+        low = read(old, name) if name in of_old else before
+        high = read(new, name) if name in of_new else after
         changes, around = differences(low, high), tuple(_around(low, high))
         alike = (*map(str, changes), "", *around)
         known = grouped.get(alike)
         told = (*known.environments, name) if known else (name,)
         grouped[alike] = Difference(told, low, high, changes, around)
     return list(grouped.values())
-
-
-def _if_known(files: Sequence[str], environment: str | None) -> str | None:
-    """Return the environment, or None for files that have no overlay of that name."""
-    if environment is None:
-        return None
-    return environment if environment in environments(read(files)) else None
 
 
 def _print(found: Sequence[Difference], *, several: bool) -> None:

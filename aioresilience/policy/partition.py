@@ -150,8 +150,9 @@ class Partitions:
         if key is None:
             self._note("keyless", EventType.KEY_MISSING)
             return None
+        key = str(key)
         with self._lock:
-            member = self._members.get(key) or self._add(str(key))
+            member = self._members.get(key) or self._add(key)
             if member is not None:
                 member.active += 1
                 member.last_used = self.clock.monotonic()

@@ -258,10 +258,16 @@ class RateLimit(Guard[RateLimiterConfig]):
         limits: dict[str, object] = {"old_limit": rate_text(old.rate), "old_burst": old.capacity, "burst": new.capacity}
         self._publish(EventType.LIMIT_UPDATED, limits)
 
+    def brought_in(self, before: object) -> None:
+        """Let calls without a key share a bucket, where they needed none before."""
+        needed = isinstance(before, RateLimit) and before._limit.by_key and not before._keys_came_later
+        self._keys_came_later = self._keys_came_later or not needed
+
     def twin(self, name: str) -> Self:
         """Return a limiter with buckets of its own."""
         twin = super().twin(name)
         twin._limit.emitter = self.events
+        twin._keys_came_later = self._keys_came_later
         return twin
 
     def holds_back(self, now: float) -> bool:

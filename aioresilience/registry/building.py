@@ -54,6 +54,7 @@ class Rebuilt:
     before: tuple[tuple[AnyPattern, PatternConfig], ...]
     snapshot: Snapshot
     heirs: tuple[Heir, ...] = ()
+    newcomers: tuple[tuple[AnyPattern, AnyPattern | None], ...] = ()
 
     def undo(self) -> None:
         """Put everything back as it was before `put`."""
@@ -69,6 +70,8 @@ class Rebuilt:
                 pattern.retune(config)
         for heir in self.heirs:
             heir.take_over()
+        for pattern, before in self.newcomers:
+            pattern.brought_in(before)
         self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
@@ -94,6 +97,7 @@ class Builder:
         patterns: list[AnyPattern] = []
         retuned: list[tuple[AnyPattern, PatternConfig]] = []
         heirs: list[Heir] = []
+        newcomers: list[tuple[AnyPattern, AnyPattern | None]] = []
         for key, config in new.patterns:
             bare = without_mode(config)
             same = old is not None and old.shared.get(key) == new.shared.get(key)
@@ -103,10 +107,13 @@ class Builder:
                 fresh = (key, new.shared.get(key)) not in self.shared
                 pattern = self._make(policy.name, key, bare, new.shared)
                 heirs.extend([] if before is None else [Heir(pattern, before, fresh)])
+                newcomers.extend([] if old is None else [(pattern, before)])
             retuned.append((pattern, bare))
             patterns.append(pattern)
         configs = tuple((pattern, pattern.config) for pattern in patterns)
-        return Rebuilt(policy, new, tuple(patterns), tuple(retuned), configs, policy.settled, tuple(heirs))
+        return Rebuilt(
+            policy, new, tuple(patterns), tuple(retuned), configs, policy.settled, tuple(heirs), tuple(newcomers)
+        )
 
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:

@@ -12,7 +12,17 @@ from typing import Final
 
 from aioresilience.calls import Exchange
 from aioresilience.exceptions import OperationTimeoutError, RejectionError, TimeoutReason
-from aioresilience.failures import FAILURE, SUCCESS, THROTTLE, ExceptionName, Judge, Matcher, Outcome, is_misfit
+from aioresilience.failures import (
+    FAILURE,
+    SUCCESS,
+    THROTTLE,
+    ExceptionName,
+    Judge,
+    Matcher,
+    Outcome,
+    is_misfit,
+    is_named,
+)
 from aioresilience.logging import log_error
 from aioresilience.pattern import Context
 from aioresilience.retry.config import RetryConfig
@@ -66,7 +76,7 @@ class Verdict:
             return False
         if isinstance(error, RejectionError):
             return self._rejections and (started is None or self.idempotent(exchange))
-        if isinstance(error, OperationTimeoutError) and error.reason == TimeoutReason.DEADLINE_EXCEEDED:
+        if isinstance(error, OperationTimeoutError) and error.reason is TimeoutReason.DEADLINE_EXCEEDED:
             return False
         if is_misfit(error) or not self._is_listed(error):
             return False
@@ -115,10 +125,7 @@ def _resolved(kind: type[BaseException] | ExceptionName) -> type[BaseException] 
 
 def never_started(error: Exception) -> bool:
     """Tell whether the request cannot have reached anybody: no connection was made, or none was free."""
-    if isinstance(error, NEVER_STARTED_TYPES):
-        return True
-    names = {(kind.__module__.partition(".")[0], kind.__qualname__) for kind in type(error).__mro__}
-    return not names.isdisjoint(NEVER_STARTED_NAMES)
+    return isinstance(error, NEVER_STARTED_TYPES) or is_named(error, NEVER_STARTED_NAMES)
 
 
 def retry_after_of(thing: object, wall: Callable[[], float]) -> float | None:

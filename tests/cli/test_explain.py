@@ -110,6 +110,14 @@ def test_what_stands_beside_the_patterns_can_be_asked_too(explain):
     assert "{status: [500, 502-504]}" in explain("payments.classify.failure")
 
 
+def test_a_value_within_a_block_can_be_asked(run, write):
+    write("policies: {a: {retry: {budget: {ratio: 10%}}}}")
+    assert run("explain", "resilience.yaml", "a.retry.budget.ratio").output.splitlines() == [
+        "a.retry.budget.ratio = 10%",
+        "  from resilience.yaml:2:40: 10%",
+    ]
+
+
 def test_what_was_removed_says_by_whom(explain):
     shown = explain("quotes.retry").splitlines()
     assert shown == ["quotes.retry = null", "  from resilience.yaml:15:34: null", "  over resilience.yaml:3:45"]
@@ -136,6 +144,7 @@ def test_the_longest_name_that_fits_is_taken(explain):
         ("payments.nope", "it has fallback, deadline, retry, bulkhead, timeout"),
         ("payments.retry.max_atempts", "did you mean 'max_attempts'?"),
         ("payments.about.team", "says nothing about about.team"),
+        ("payments.timeout.timeout.x", "says nothing about timeout.timeout.x"),
     ],
 )
 def test_what_does_not_exist_is_told_with_what_does(explain, target, said):
@@ -212,3 +221,14 @@ async def test_the_worst_case_is_what_a_hanging_call_takes():
             break
     assert isinstance(task.exception(), TimeoutError)
     assert (len(calls), clock.monotonic() - started) == (3, 8.0)
+
+
+def test_code_shows_the_python_that_runs_around_a_function(run, write):
+    file = write("policies: {payments: {retry: 3, bulkhead: 5}}")
+    shown = run("explain", file, "payments", "--code")
+    assert shown.exit_code == 0
+    compile(shown.output, "shown", "exec")
+    assert "machine1.free" in shown.output
+    assert "await func(*args, **kwargs)" in shown.output
+    assert run("explain", file, "--code").exit_code == 2
+    assert run("explain", file, "payments.retry", "--code").exit_code == 2

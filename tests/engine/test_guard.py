@@ -102,7 +102,7 @@ async def test_a_gradual_mode_treats_one_key_always_alike():
             return True
         return False
 
-    verdicts = [{await refused(key) for _ in range(3)} for key in map(str, range(20))]
+    verdicts = [{await refused(key) for key in (number, str(number), str(number))} for number in range(20)]
     assert all(len(verdict) == 1 for verdict in verdicts)
     assert {True} in verdicts
     assert {False} in verdicts

@@ -55,6 +55,15 @@ async def test_a_dead_host_opens_its_own_circuit_only():
     assert not await is_open(policy, "fine.example.invalid")
 
 
+async def test_a_key_that_is_no_text_is_read_as_one():
+    policy = breaker(VirtualClock(), by="key")
+    for key in (7, "7"):
+        with pytest.raises(ConnectionError):
+            await policy.bind(key=key).call(ill)  # type: ignore[arg-type]
+    with pytest.raises(CircuitBreakerOpenError):
+        await policy.bind(key=7).call(well)  # type: ignore[arg-type]
+
+
 async def test_a_key_is_what_a_call_is_bound_to():
     policy = breaker(VirtualClock(), by="key")
     for _ in range(2):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 import aioresilience
-from aioresilience import Registry, RevisionConflictError
+from aioresilience import RateLimitExceededError, Registry, RevisionConflictError
 from aioresilience.config import ConfigError
 from aioresilience.testing import EventLog, VirtualClock
 
@@ -294,6 +294,34 @@ async def test_shared_instances_are_retuned_once_and_kept():
     assert a.bulkhead is b.bulkhead is pool
     assert pool.machine.limit == 4
     assert registry.get("a").bulkhead is pool
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("timeout: 5s", "rate_limiter: {rate: 2/minute, scope: key}"),
+        ("rate_limiter: 9/minute", "rate_limiter: {use: api}"),
+        ("partition: {}, rate_limiter: 9/minute", "partition: {}, rate_limiter: {rate: 2/minute, scope: key}"),
+    ],
+    ids=["new", "shared", "partitioned"],
+)
+async def test_calls_without_a_key_go_on_where_a_reload_brings_a_limit_by_key(before, after):
+    text = "version: 1\nshared: {api: {rate_limiter: {rate: 2/minute, scope: key}}}\npolicies: {p: {%s}}"
+    registry = Registry.from_text(text % before, environ={})
+    policy = registry.get("p")
+    registry.apply(text % after)
+    assert await policy.bind(host="h").call(nothing) == await policy.bind(host="h").call(nothing) == "done"
+    with pytest.raises(RateLimitExceededError):
+        await policy.bind(host="h").call(nothing)
+
+
+async def test_a_limit_by_key_from_the_start_goes_on_wanting_keys_when_others_share_it():
+    text = "version: 1\nshared: {api: {rate_limiter: {rate: 2/minute, scope: key}}}\npolicies: {p: {rate_limiter: "
+    registry = Registry.from_text(text + "{rate: 9/minute, scope: key}}}", environ={})
+    policy = registry.get("p")
+    registry.apply(text + "{use: api}}}")
+    with pytest.raises(TypeError, match="this call has none"):
+        await policy.call(nothing)
 
 
 async def eventually(check, seconds=5.0):

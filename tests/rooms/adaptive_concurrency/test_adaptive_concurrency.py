@@ -4,7 +4,9 @@ import json
 import pickle
 import threading
 
+import httpx
 import pytest
+import redis.exceptions
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
@@ -169,10 +171,11 @@ async def test_on_overload_only_a_failed_status_changes_nothing():
     assert limiter.counts.neutral == 1
 
 
-async def test_on_overload_only_a_timeout_that_the_function_raised_shrinks():
+@pytest.mark.parametrize("kind", [TimeoutError, httpx.ReadTimeout, redis.exceptions.TimeoutError])
+async def test_on_overload_only_a_timeout_that_the_function_raised_shrinks(kind):
     limiter = window(size=1, initial=100, decrease_factor=0.5, shrink_on="overload")
-    with pytest.raises(TimeoutError):
-        await limiter.execute(lambda: broken(TimeoutError))
+    with pytest.raises(kind):
+        await limiter.execute(lambda: broken(kind("late")))
     assert limiter.current_limit == 50
 
 

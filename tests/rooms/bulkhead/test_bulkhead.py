@@ -179,6 +179,24 @@ async def test_as_a_context_manager_with_a_queue_it_knows_who_holds():
     assert pool._holders == {}
 
 
+@pytest.mark.parametrize("waiting", [0, 3])
+async def test_an_abandoned_async_generator_gives_its_place_back_though_another_task_closes_it(waiting):
+    pool = make(max_concurrent=2, max_waiting=waiting)
+
+    async def rows():
+        async with pool:
+            yield 1
+
+    async with pool:
+        left = rows()
+        async for _ in left:
+            break
+        await asyncio.create_task(left.aclose())
+        assert pool.machine.active == 1
+    assert pool.machine.active == 0
+    assert pool._entered == pool._holders == {}
+
+
 @pytest.mark.parametrize("fields", [{"max_concurrent": 1}, {"max_concurrent": 1, "max_waiting": 3}])
 async def test_cancelling_at_any_step_leaks_nothing(fields):
     pool = make(**fields)

@@ -17,6 +17,7 @@ from aioresilience.calls import ANYONE, Call, Caller, invoker
 from aioresilience.exceptions import (
     BulkheadFullError,
     CircuitBreakerOpenError,
+    CircuitBreakerReason,
     ExceptionConfig,
     OperationTimeoutError,
     RetryReason,
@@ -324,6 +325,12 @@ async def test_an_attempts_timeout_is_retried_and_the_deadlines_is_not(policy, u
     with pytest.raises(OperationTimeoutError):
         await finish(policy(retry_on_exceptions=(Exception,)).execute(whole))
     assert whole.calls == 1
+
+
+async def test_a_breakers_own_timeout_is_one_of_an_attempt_and_retried(policy, upstream, finish):
+    error = OperationTimeoutError("late", "c", "circuit_breaker", CircuitBreakerReason.TIMEOUT)
+    answers = upstream(error, "ok")
+    assert await finish(policy().execute(answers)) == "ok"
 
 
 async def test_no_sleep_reaches_past_the_deadline(policy, clock, upstream, finish):
