@@ -165,13 +165,15 @@ def explain(
         ),
     ] = None,
     environment: Environment = None,
+    code: Annotated[bool, typer.Option("--code", help="Show the Python that runs around a function instead.")] = False,
 ) -> None:  # fmt: skip
     """Show a policy as it is in effect, or where one value comes from and what it shadows.
 
     Of several names that fit the longest is taken: payments.eu before payments.
     """
+    show = explaining.code if code else explaining.explain
     with telling():
-        raise typer.Exit(explaining.explain(split(file), target, environment))
+        raise typer.Exit(show(split(file), target, environment))
 
 
 @app.command(
@@ -260,6 +262,8 @@ def schema(
         return
     path = resource("schemas", "resilience.schema.json")
     with telling():
+        if path.parent.parent.name == "_data":
+            raise Trouble("this is no checkout of the library: write aioresilience schema > resilience.schema.json")
         path.write_text(text, encoding="utf-8")
     say(f"wrote {os.path.relpath(path)}")
 
