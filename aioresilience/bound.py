@@ -88,6 +88,8 @@ class Bound(Pattern[ConfigT]):
             try:
                 result = await inner(call)
             except BaseException as error:
+                if not self.was_cut(scope, error, call.started, judge):
+                    raise
                 answer = await self.failed(scope, limit, error, call.started, config, judge, call.trace)
                 call.worker = callables.unfinished_worker(error)
                 return answer
@@ -98,15 +100,19 @@ class Bound(Pattern[ConfigT]):
 
         return bounded
 
+    def was_cut(self, scope: Scope, error: BaseException, started: float | None, judge: Judge) -> bool:
+        """Leave the scope of a call that raised; tell whether the scope cut it, else count how it ended."""
+        if scope.leave(error):
+            return True
+        self.counts.settle(judge.of_error(error, started))
+        return False
+
     async def failed(
         self, scope: Scope, limit: float, error: BaseException, started: float | None, config: ConfigT, judge: Judge,
         trace: Trace | None,
     ) -> object:  # fmt: skip
-        """Leave the scope of a call that raised: raise its error, or what became of a call that the scope cut."""
+        """Raise what became of a call that its scope cut, or return what stands for it."""
         try:
-            if not scope.leave(error):
-                self.counts.settle(judge.of_error(error, started))
-                raise error
             timed_out = self.cut(scope, limit, judge.of_cut(scope, started) is NEUTRAL, trace)
             timed_out.__cause__ = error  # a thread that runs on is found by it
             try:

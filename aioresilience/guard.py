@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from aioresilience import callables
 from aioresilience.calls import Call, Caller, Handler, Trace
-from aioresilience.events import ResilienceEvent, global_bus
+from aioresilience.events import ResilienceEvent, audience, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
 from aioresilience.modes import Gradual, Mode
@@ -199,11 +199,15 @@ class Guard(Pattern[ConfigT]):
 
     async def enter(self, caller: Caller, trace: Trace) -> object:
         """Wait for a ticket, or raise the refusal, counted and told."""
+        if self.turns_away:
+            raise self.turned_away(caller, trace)
         before = self.clock.monotonic()
         try:
             ticket = await self.wait(caller)
         except RejectionError as error:
-            await self._rejected(error, self.clock.monotonic() - before, trace)
+            self._refused(error, self.clock.monotonic() - before, trace)
+            if self.handler is not None and isinstance(error.reason, IntEnum):
+                await self.hand_over(error.reason, error, str(error), **error.metadata)
             raise
         if self.was_delayed(ticket):
             self.counts.delayed += 1
@@ -217,19 +221,31 @@ class Guard(Pattern[ConfigT]):
         self.decide(trace, "would_reject", None if reason is None else reason.name)
         return None
 
-    async def _rejected(self, error: RejectionError, waited: float, trace: Trace) -> None:
+    @property
+    def turns_away(self) -> bool:
+        """Whether a call that is not admitted is refused at once, with nothing to await."""
+        return type(self).wait is Guard.wait and self.handler is None
+
+    def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return the refusal of a call that cannot wait, counted and told."""
+        error = self.refusal(caller)
+        self._refused(error, 0.0, trace)
+        return error
+
+    def _refused(self, error: RejectionError, waited: float, trace: Trace | None) -> None:
+        """Count and tell a refusal."""
         reason = error.reason
-        error.waited = waited
+        if waited:
+            error.waited = waited
         if trace:
             error.earlier = tuple(trace)
-        error.policy = self.policy if error.policy is None else error.policy
+        if error.unsaid is None and error.policy is None:
+            error.policy = self.policy
         if isinstance(reason, IntEnum):
-            self.counts.rejected[reason.name] += 1
-        if self.listening():
+            self.counts.rejected[reason._name_] += 1  # `name` is a property, at ten times the price
+        if audience.size and self.listening():
             self.tell("rejected", error)
             self.publish_decision(error.trace)
-        if self.handler is not None and isinstance(reason, IntEnum):
-            await self.hand_over(reason, error, str(error), **error.metadata)
 
     def tell(self, moment: str, error: BaseException | None = None) -> None:
         """Publish the event of a moment, where the room has one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from aioresilience.modes import Mode, enforcer
 from aioresilience.pattern import ALONE, Context
 from aioresilience.scope import Scope, Timeline
 
+_OPEN, _BUSY = CircuitBreakerReason.CIRCUIT_OPEN, CircuitBreakerReason.HALF_OPEN_REJECTION
 _NAMES = {state: state.name.lower() for state in CircuitState}
 _MOMENTS = {"succeeded": EventType.CALL_SUCCESS, "failed": EventType.CALL_FAILURE}
 
@@ -106,18 +108,25 @@ class Circuit(Guard[CircuitConfig]):
 
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the circuit is open, or that all probes are under way."""
-        machine, forced = self.machine, self.machine.forced
-        if machine.state is HALF_OPEN:
-            why = f"half-open, and its {len(machine.live)} probes are under way"
-            return self._refuse(CircuitBreakerReason.HALF_OPEN_REJECTION, why, None)
-        if forced is not None:
-            return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, f"forced: {forced}", None, forced=forced)
-        wait = max(0.0, machine.probe_at - self.clock.monotonic())
-        return self._refuse(CircuitBreakerReason.CIRCUIT_OPEN, f"open, next probe in {wait:.3g} s", wait)
+        machine = self.machine
+        state, failures = machine.state, machine.failures_in_row
+        if state is HALF_OPEN:
+            reason, said = _BUSY, functools.partial(self._say_busy, len(machine.live), failures)
+        else:
+            wait = machine.probe_at - self.clock.monotonic()
+            reason, said = _OPEN, functools.partial(self._say_open, state, failures, wait, machine.forced)
+        return self.error_type.late(reason, said)
 
-    def _refuse(self, reason: CircuitBreakerReason, why: str, wait: float | None, **more: object) -> RejectionError:
-        message = f"circuit breaker {self.name!r} is {why}"
-        return self.reject(reason, message, wait, **self.failure_details(), **more)
+    def _say_busy(self, probes: int, failures: int) -> RejectionError:
+        message = f"circuit breaker {self.name!r} is half-open, and its {probes} probes are under way"
+        return self.reject(_BUSY, message, state=_NAMES[HALF_OPEN], failure_count=failures)
+
+    def _say_open(self, state: CircuitState, failures: int, wait: float, forced: str | None) -> RejectionError:
+        message, about = f"circuit breaker {self.name!r} is ", {"state": _NAMES[state], "failure_count": failures}
+        if forced is not None:
+            return self.reject(_OPEN, f"{message}forced: {forced}", None, **about, forced=forced)
+        wait = max(0.0, wait)
+        return self.reject(_OPEN, f"{message}open, next probe in {wait:.3g} s", wait, **about)
 
     def judge(self, context: Context) -> Judge:
         """Let `failure_exceptions` and `failure_predicate` win over `classify`."""

@@ -165,13 +165,15 @@ def explain(
         ),
     ] = None,
     environment: Environment = None,
+    code: Annotated[bool, typer.Option("--code", help="Show the Python that runs around a function instead.")] = False,
 ) -> None:  # fmt: skip
     """Show a policy as it is in effect, or where one value comes from and what it shadows.
 
     Of several names that fit the longest is taken: payments.eu before payments.
     """
+    show = explaining.code if code else explaining.explain
     with telling():
-        raise typer.Exit(explaining.explain(split(file), target, environment))
+        raise typer.Exit(show(split(file), target, environment))
 
 
 @app.command(

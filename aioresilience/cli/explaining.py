@@ -9,12 +9,15 @@ from aioresilience.cli.console import faint, say, strong
 from aioresilience.cli.reading import FINE, Trouble, read
 from aioresilience.cli.worst_case import acts, worst_case
 from aioresilience.cli.yaml_text import flow
+from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.config import Document, PolicySpec
 from aioresilience.config.diagnostics import mask, printable, suggest
 from aioresilience.config.interpolate import Absent
 from aioresilience.config.places import Block, Items, Path, Place
 from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
+from aioresilience.policy import BUILTIN
+from aioresilience.registry.building import Builder
 
 MISSING: Final = object()
 BESIDE: Final = ("extends", "idempotent", "mode", "order", "classify")
@@ -27,6 +30,19 @@ def explain(files: Sequence[str], target: str | None, environment: str | None) -
     lines = _overview(document) if target is None else _explained(document, target)
     for line in lines:
         say(mask(line, document.secrets))
+    return FINE
+
+
+def code(files: Sequence[str], target: str | None, environment: str | None) -> int:
+    """Print the Python that runs around a function under a policy; raises ConfigError and Trouble."""
+    if target is None:
+        raise Trouble("--code shows one policy: name it after the file")
+    spec, path = find(read(files, environment), target)
+    if path:
+        raise Trouble(f"--code shows a whole policy: leave out {'.'.join(map(str, path))!r}")
+    policy = Builder(BUILTIN, SYSTEM_CLOCK).policy(spec, spec.name, 1)
+    text = policy.settled.code()
+    say(text.rstrip() if text is not None else "a pattern of this policy has a path of its own: its layers are folded")
     return FINE
 
 

@@ -122,7 +122,14 @@ def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) 
     short = not on_key and _is_short(spot.block, path, place)
     what = wording.describe(group, str(path[-1]) if on_key and path else value, whole=short)
     shown_path = path[:-1] if on_key or short else path
-    report.add(what.code, place, what.message, hint=what.hint, path=spot.path + shown_path, severity=what.severity)
+    hint = what.hint or (_fields_of(spot.model, path) if what.message.startswith("expected a block") else "")
+    report.add(what.code, place, what.message, hint=hint, path=spot.path + shown_path, severity=what.severity)
+
+
+def _fields_of(model: type[BaseModel], path: Path) -> str:
+    """Say what stands in the block that belongs there."""
+    inner = _model_at(model, path)
+    return f"its fields: {', '.join(inner.model_fields)}" if inner is not model and len(inner.model_fields) <= 8 else ""
 
 
 def _is_short(block: Block, path: Path, place: Place) -> bool:

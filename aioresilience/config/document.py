@@ -40,6 +40,8 @@ def _date(value: object) -> object:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         moment = None
+    if moment is not None and moment.tzinfo is None and len(str(value)) > len("2026-12-01"):
+        raise NotADate(f"{value!r} has no time zone; write for example {moment.isoformat()}Z")
     if moment is None or moment.tzinfo is None:
         raise NotADate(f"{value!r} is not a point in time; write for example 2026-12-01T00:00:00Z")
     return moment.astimezone(UTC)

@@ -10,11 +10,12 @@ from aioresilience.config.document import NAME_PATTERN
 from aioresilience.config.interpolate import Absent, copy
 from aioresilience.config.layers import Layers
 from aioresilience.config.places import Block, Items, Path, Place
-from aioresilience.config.report import Report, shown
+from aioresilience.config.report import Report, either, shown
 from aioresilience.config.sources import packs_known
 
 _NAME = re.compile(NAME_PATTERN)
 EMPTY = Block()
+MAX_LISTED = 8
 
 
 class Inheritance:
@@ -23,11 +24,13 @@ class Inheritance:
     A template that is reached twice is laid once, at its first place: an ancestor never overwrites its descendants.
     """
 
-    __slots__ = ("_layers", "_prefixes", "_templates", "defaults")
+    __slots__ = ("_layers", "_policies", "_prefixes", "_templates", "defaults")
 
     def __init__(self, document: Block, layers: Layers) -> None:
         templates, defaults = document.get("templates"), document.get("defaults")
         self._templates = templates if isinstance(templates, Block) else EMPTY
+        policies = document.get("policies")
+        self._policies = policies if isinstance(policies, Block) else EMPTY
         self.defaults = defaults if isinstance(defaults, Block) else EMPTY
         self._layers = layers
         self._prefixes: dict[tuple[str | None, ...], Block] = {}
@@ -43,7 +46,11 @@ class Inheritance:
         if name in packs_known():
             return f"write include: ['pack:{name}'] to bring it in"
         near = suggest(name, self._templates)
-        return f"did you mean '{near}'?" if near else ""
+        if near:
+            return f"did you mean '{near}'?"
+        if name in self._policies:
+            return f"{name!r} is a policy; move what both share to templates"
+        return f"there is {either(self._templates)}" if 0 < len(self._templates) <= MAX_LISTED else ""
 
     def check_circles(self, report: Report) -> None:
         """Report every circle of templates once."""

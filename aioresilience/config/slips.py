@@ -21,6 +21,7 @@ _UNITS: Final = {
     **dict.fromkeys(("d", "day", "days"), "d"),
 }
 _PERIODS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+MAX_NAME: Final = 60
 _NOTHING: Final = frozenset(("", "none", "nil", "off", "no", "false", "never", "disabled", "unlimited", "infinite"))
 
 
@@ -104,6 +105,8 @@ _BY_CODE: Final[Mapping[str, Callable[[object], str]]] = {
 def _number(value: object) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"write {int(value)}"
+    if isinstance(value, str) and re.fullmatch(r"[0-9.]+%", value):
+        return "write a number; a share is said by a rate, such as failure_rate"
     if isinstance(value, str) and re.fullmatch(r"[0-9][0-9_,]*", value):
         return f"write {re.sub('[_,]', '', value)}, without quotes"
     return ""
@@ -114,4 +117,7 @@ def _switched(value: object) -> str:
     word = str(value).lower() if isinstance(value, (bool, str)) else None
     if word in ("true", "on", "yes", "enabled", "default"):
         return "write {} for its defaults"
-    return "write null to remove it, or {mode: off}" if word in _NOTHING and word else ""
+    if word in _NOTHING:
+        return "write null to remove it, or {mode: off}" if word else ""
+    named = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9.-]*", value) and len(value) <= MAX_NAME
+    return f"if it is a shared block, write {{use: {value}}}" if named else ""

@@ -240,6 +240,7 @@ class Gathering:
             self._looked(str(path))
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"
+            hint = f"write pack:{entry}" if entry in packs_known() else hint
             self._report.add("AR309", place, f"{shown(entry)} cannot be found", hint=hint, path="include")
         else:
             name = os.path.normpath(os.path.join(os.path.dirname(origin.name), entry))

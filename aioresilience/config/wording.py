@@ -94,7 +94,9 @@ def _type_hint(expected: Mapping[str, None], value: object) -> str:
         return "write a value, or leave the key out"
     if isinstance(value, str) and value in ("on", "off", "yes", "no") and "true or false" in expected:
         return f"write {'true' if value in ('on', 'yes') else 'false'}"
-    if "a list" in expected and not isinstance(value, dict):
+    if "a list" in expected and isinstance(value, dict):
+        return "begin each entry with '- '"
+    if "a list" in expected:
         return f"write [{value}]"
     if "a text" in expected and isinstance(value, (int, float)):
         return "put it in quotes"

@@ -261,8 +261,10 @@ def without(block: Block, keys: Collection[str]) -> Block:
 def _block_hint(value: Node) -> str:
     if isinstance(value, Items):
         return "write each entry as 'name:' with its fields indented below, without '- '"
-    near = re.match(r"([\w.-]+):\S", value) if isinstance(value, str) else None
-    return f"write a space after the ':' of '{near[1]}:'" if near else ""
+    near = re.match(r"([\w.-]+):[^\s/]", value) if isinstance(value, str) else None
+    return (
+        f"write a space after the ':' of '{near[1]}:'" if near else "write its fields below, each on a line, indented"
+    )
 
 
 def _fitting(name: str, key: str, known: Node) -> str:

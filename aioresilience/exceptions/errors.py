@@ -17,7 +17,7 @@ Exception
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import ClassVar
 
@@ -101,9 +101,51 @@ def _restore(kind: type[ResilienceError], args: tuple[object, ...], state: dict[
 
 
 class RejectionError(ResilienceError):
-    """The call was refused before it started."""
+    """The call was refused before it started.
+
+    Most refusals are caught and never read, so that one may put off what it says: see `late`.
+    """
 
     action = "rejected"
+
+    unsaid: Callable[[], RejectionError] | None = None
+    """What will say it, None once it is said."""
+
+    @classmethod
+    def late(cls, reason: IntEnum, unsaid: Callable[[], RejectionError]) -> RejectionError:
+        """Return an error that says what `unsaid` returns as soon as somebody reads more of it than the reason."""
+        error = cls.__new__(cls)
+        error.reason = reason
+        error.unsaid = unsaid
+        return error
+
+    def __getattr__(self, name: str) -> object:
+        if self.unsaid is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        self._say()
+        return getattr(self, name)
+
+    def _say(self) -> None:
+        if self.unsaid is not None:
+            said, self.unsaid = self.unsaid(), None
+            BaseException.args.__set__(self, said.args)  # type: ignore[attr-defined]  # the slot beneath the property
+            self.__dict__ = {**said.__dict__, **self.__dict__}
+            del self.__dict__["unsaid"]
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        """The message, alone in a tuple."""
+        self._say()
+        return BaseException.args.__get__(self)  # type: ignore[attr-defined,no-any-return]
+
+    @args.setter
+    def args(self, args: tuple[object, ...]) -> None:
+        self._say()
+        BaseException.args.__set__(self, args)  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        self._say()
+        return super().__repr__()
 
 
 class CircuitBreakerOpenError(RejectionError):

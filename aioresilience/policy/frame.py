@@ -59,8 +59,11 @@ def _guard(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
     charged = "" if part.sure else f"if ticket{n} is not None: "  # observed calls may go on without a ticket
     yield f"ticket{n} = p{n}.admit(caller)" if part.at_once else f"ticket{n} = None"
     yield f"if ticket{n} is None:"
-    yield f"{INDENT}{'if trace is None: ' if n else ''}trace = []"
-    yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
+    if part.turns_away:
+        yield f"{INDENT}raise p{n}.turned_away(caller, {'trace' if n else 'None'})"
+    else:
+        yield f"{INDENT}{'if trace is None: ' if n else ''}trace = []"
+        yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
     if alone:
         yield f"{charged}counts{n}.begun += 1"
     yield f"if {'' if part.sure else f'ticket{n} is not None and '}{_heard(n)}: p{n}.tell('admitted')"
@@ -138,6 +141,7 @@ def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
     yield from deeper(inner)
     yield "except BaseException as error:"
     yield from deeper(_begun(shape, n))
+    yield f"{INDENT}if not p{n}.was_cut(scope{n}, error, started, k{n}.judge): raise"
     yield f"{INDENT}await p{n}.failed(scope{n}, limit{n}, error, started, k{n}.config, k{n}.judge, trace)"
     yield f"{INDENT}raise"
     yield f"scope{n}.leave(None)"

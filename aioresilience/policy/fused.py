@@ -67,6 +67,12 @@ def fuse_around(
     return wrapper  # type: ignore[no-any-return]  # made by exec
 
 
+def code_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> str | None:
+    """Return the text that runs around a decorated function, None where the patterns are folded."""
+    shape = shape_of(patterns, context, clock)
+    return None if shape is None else source(shape)[0]
+
+
 def _values(
     shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
 ) -> dict[str, object]:

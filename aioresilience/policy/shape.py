@@ -29,6 +29,8 @@ class Part:
     cls: type[AnyPattern]
     sure: bool = True
     """Guards: enforced, so that whoever passes `enter` has a ticket."""
+    turns_away: bool = False
+    """Guards: enforced, and whoever is not admitted is refused at once."""
     at_once: bool = True
     """Guards: `admit` comes first."""
     reads: bool = False
@@ -111,7 +113,8 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
         reads = pattern.judge(context).classify.reads_results
         sure, handled = mode == "enforce", pattern.handler is not None
         at_once = sure or pattern.admits_observed
-        return Part("guard", cls, sure=sure, at_once=at_once, reads=reads, handled=handled)
+        away = sure and pattern.turns_away
+        return Part("guard", cls, sure=sure, turns_away=away, at_once=at_once, reads=reads, handled=handled)
     if isinstance(pattern, Bound):
         if mode != "enforce" or not pattern.raises(pattern.config):
             return None

@@ -10,7 +10,7 @@ from aioresilience.calls import Call, Caller, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.admission import Entrance
-from aioresilience.policy.fused import AnyFunction, Run, fuse, fuse_around
+from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around
 from aioresilience.timeout import TimeoutConfig
 
 
@@ -53,6 +53,10 @@ class Snapshot:
         self._answers: Entrance | None = None
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
+
+    def code(self) -> str | None:
+        """Return the text of the frame around a decorated function, None where there is none."""
+        return code_of(self.patterns, self.context, self.clock)
 
     def around(self, func: AnyFunction, policy: object) -> AnyFunction | None:
         """Return a wrapper of one frame for a function of the policy, None where there is no fused form."""

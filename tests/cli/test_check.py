@@ -66,6 +66,14 @@ def test_a_finding_of_one_environment_says_which(run, write):
     assert run("check", "resilience.yaml").output.splitlines()[3] == "      = in the environment live"
 
 
+def test_every_broken_environment_is_told_though_the_file_itself_is_broken(run, write):
+    overlays = "environments: {x: {policies: {a: {order: [retry]}}}, y: {policies: {a: {order: [bulkhead]}}}}"
+    write(f"policies: {{a: {{timeout: 2s}}, b: {{timeuot: 2s}}}}\n{overlays}")
+    result = run("check", "resilience.yaml")
+    assert re.findall(r"error (AR\d+)", result.output) == ["AR201", "AR316", "AR316"]
+    assert [name for name in ("x", "y") if f"in the environment {name}" in result.output] == ["x", "y"]
+
+
 def test_later_files_lie_over_earlier_ones(run, write):
     write(FINE, "low.yaml")
     write("policies: {a: {deadline: 1s}}", "high.yaml")

@@ -221,3 +221,14 @@ async def test_the_worst_case_is_what_a_hanging_call_takes():
             break
     assert isinstance(task.exception(), TimeoutError)
     assert (len(calls), clock.monotonic() - started) == (3, 8.0)
+
+
+def test_code_shows_the_python_that_runs_around_a_function(run, write):
+    file = write("policies: {payments: {retry: 3, bulkhead: 5}}")
+    shown = run("explain", file, "payments", "--code")
+    assert shown.exit_code == 0
+    compile(shown.output, "shown", "exec")
+    assert "machine1.free" in shown.output
+    assert "await func(*args, **kwargs)" in shown.output
+    assert run("explain", file, "--code").exit_code == 2
+    assert run("explain", file, "payments.retry", "--code").exit_code == 2

@@ -2,21 +2,29 @@
 
 import ast
 import asyncio
+import pickle
+import traceback
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from aioresilience.adaptive_concurrency import AdaptiveConcurrencyConfig, AdaptiveConcurrencyLimiter
+from aioresilience.backpressure import BackpressureConfig, BackpressureManager
 from aioresilience.bulkhead import Bulkhead, BulkheadConfig
 from aioresilience.calls import ANYONE
 from aioresilience.circuit_breaker import CircuitBreaker, CircuitConfig
 from aioresilience.clock import SYSTEM_CLOCK
-from aioresilience.exceptions import BulkheadFullError
+from aioresilience.events import audience
+from aioresilience.exceptions import BulkheadFullError, CircuitBreakerOpenError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.fallback import FallbackConfig, FallbackHandler
+from aioresilience.load_shedding import BasicLoadShedder, LoadSheddingConfig
 from aioresilience.pattern import Context
+from aioresilience.policy import Policy
 from aioresilience.policy.fused import RUN, bind, fuse, fuse_around, source
+from aioresilience.policy.inline import text_of
 from aioresilience.policy.shape import shape_of
 from aioresilience.policy.snapshot import fold, folded
 from aioresilience.rate_limiting import RateLimit, RateLimiterConfig
@@ -72,6 +80,34 @@ class Spec:
                 "p", CircuitConfig(failure_threshold=2, recovery_timeout=5, mode=self.mode), clock=clock
             ),
             "rate_limiter": lambda: RateLimit("p", RateLimiterConfig(rate="4/minute", mode=self.mode), clock=clock),
+            "load_shedder": lambda: BasicLoadShedder(
+                LoadSheddingConfig(max_requests=2, mode=self.mode), clock=clock, name="p"
+            ),
+            "backpressure": lambda: BackpressureManager(
+                BackpressureConfig(max_pending=3, high_water_mark=2, low_water_mark=1, timeout=2.0, mode=self.mode),
+                clock=clock,
+                name="p",
+            ),
+            "adaptive_concurrency": lambda: AdaptiveConcurrencyLimiter(
+                "p",
+                AdaptiveConcurrencyConfig(
+                    initial_limit=2, min_limit=1, max_limit=3, measurement_window=2, mode=self.mode
+                ),
+                clock=clock,
+            ),
+            "slow calls": lambda: CircuitBreaker(
+                "p",
+                CircuitConfig(
+                    window=4,
+                    minimum_calls=1,
+                    slow_call_rate=0.5,
+                    slow_call_duration=2.0,
+                    failure_rate=0.9,
+                    recovery_timeout=5,
+                    mode=self.mode,
+                ),
+                clock=clock,
+            ),
             "bulkhead": lambda: Bulkhead(
                 "p", BulkheadConfig(max_concurrent=1, max_waiting=1, timeout=2, mode=self.mode), clock=clock
             ),
@@ -81,7 +117,8 @@ class Spec:
 
 
 KINDS = ["fallback", "deadline", "retry", "circuit_breaker", "rate_limiter", "bulkhead", "timeout"]
-STACKS = st.lists(st.sampled_from(KINDS), unique=True, max_size=6).flatmap(
+MORE = ["load_shedder", "backpressure", "adaptive_concurrency", "slow calls"]
+STACKS = st.lists(st.sampled_from([*KINDS, *MORE]), unique=True, max_size=7).flatmap(
     lambda kinds: st.tuples(*(st.builds(Spec, st.just(kind), MODES) for kind in kinds))
 )
 CALLS = st.lists(
@@ -151,7 +188,7 @@ def wrapped(patterns, context, clock):
     return run
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(STACKS, CALLS, st.sampled_from(["enforce", "observe"]), st.sampled_from([Classifier(), CLASSIFY]))
 def test_the_fused_form_equals_the_fold(specs, calls, mode, classify):
     one = asyncio.run(story(specs, calls, mode, classify, folded))
@@ -180,18 +217,107 @@ def test_a_pattern_with_a_path_of_its_own_goes_through_the_fold():
     assert shape_of([Own("x")], Context(), SYSTEM_CLOCK) is None
 
 
-async def test_a_traceback_shows_one_frame_of_ours():
-    import traceback
-
+@pytest.mark.parametrize("kinds", [["bulkhead"], ["timeout"], KINDS, ["circuit_breaker", "rate_limiter", "bulkhead"]])
+async def test_a_traceback_shows_at_most_two_frames_of_ours_for_a_policy(kinds):
     clock = VirtualClock()
-    patterns = [Bulkhead("x", clock=clock), TimeoutManager(TimeoutConfig(timeout=5), clock=clock)]
-    run = fuse(patterns, Context(), clock, fold)
+    stack = [Spec(kind, None).build(clock) for kind in kinds if kind not in ("fallback", "retry")]
+    policy = Policy("p", stack, clock=clock)
 
-    async def fail():
-        raise LookupError
+    @policy
+    async def fail(what):
+        raise LookupError(what)
 
     with pytest.raises(LookupError) as caught:
-        await run(fail, (), {}, ANYONE)
-    frames = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
-    ours = [name for name in frames if "test_fused" not in name]
-    assert len(ours) <= 4
+        await fail("it")
+    ours = [frame for frame in traceback.extract_tb(caught.value.__traceback__) if "test_fused" not in frame.filename]
+    assert len(ours) <= 2, ours
+    assert ours[0].line == "result = await func(what)", "the generated line is there to be read"
+
+
+async def test_a_refusal_shows_at_most_two_frames_of_ours():
+    policy = Policy("p", [CircuitBreaker("p")])
+    policy.circuit_breaker.force_open("for the test")
+
+    @policy
+    async def call():
+        raise AssertionError
+
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        await call()
+    assert len(traceback.extract_tb(caught.value.__traceback__)) <= 2
+    assert caught.value.policy == "p"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+async def test_parameters_go_through_as_they_are():
+    policy = Policy("p", [Bulkhead("x")])
+
+    @policy
+    async def takes(a, /, b=2, *, c=3):
+        return a, b, c
+
+    @policy
+    async def takes_our_names(result, error=1, **caller):
+        return result, error, caller
+
+    @policy
+    async def takes_our_name(started, now=5):
+        return started, now
+
+    assert await takes(1) == (1, 2, 3)
+    assert await takes(1, b=4, c=5) == (1, 4, 5)
+    assert await takes_our_names(1, x=2) == (1, 1, {"x": 2})
+    assert await takes_our_name(1) == (1, 5)
+    with pytest.raises(TypeError, match="takes"):
+        takes(1, 2, 3)
+
+
+async def test_a_method_is_decorated_too():
+    class Client:
+        @Policy("p", [Bulkhead("x"), TimeoutManager()])
+        async def get(self, path):
+            return self, path
+
+    client = Client()
+    assert await client.get("/") == (client, "/")
+
+
+def test_what_has_no_source_is_called(monkeypatch):
+    text_of.cache_clear()
+    monkeypatch.setattr("inspect.getsource", lambda _: (_ for _ in ()).throw(OSError()))
+    try:
+        shape = shape_of([Bulkhead("x")], Context(), SYSTEM_CLOCK)
+        assert "p0.admit(caller)" in source(shape)[0]
+    finally:
+        text_of.cache_clear()
+
+
+def test_a_source_that_has_changed_since_is_not_written_out(monkeypatch):
+    text_of.cache_clear()
+    monkeypatch.setattr("inspect.getsource", lambda _: "def admit(self, caller):\n    return None\n")
+    try:
+        shape = shape_of([Bulkhead("x")], Context(), SYSTEM_CLOCK)
+        assert "p0.admit(caller)" in source(shape)[0]
+    finally:
+        text_of.cache_clear()
+
+
+async def test_a_method_that_an_instance_replaces_is_honoured():
+    pool = Bulkhead("x")
+    pool.admit = lambda caller: None  # type: ignore[method-assign]
+    assert shape_of([pool], Context(), SYSTEM_CLOCK) is None
+
+
+async def test_a_handler_that_comes_in_mid_call_hears_of_the_end():
+    pool, heard = Bulkhead("x"), []
+    policy = Policy("p", [pool])
+
+    @policy
+    async def call():
+        pool.events.add_handler("*", lambda event: heard.append(event.event_type.name))
+
+    await call()
+    await asyncio.sleep(0.01)
+    assert heard == ["SLOT_RELEASED"]
+    pool.events.clear()
+    assert audience.size >= 0

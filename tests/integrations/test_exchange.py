@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -357,6 +360,34 @@ async def test_a_middleware_on_basehttpmiddleware_inside_changes_nothing():
     request = await get(BulkheadMiddleware(app, places))
     assert request.body == b"part" * 3
     assert places.available_slots() == 1
+
+
+@pytest.mark.parametrize("began", [False, True])
+async def test_an_error_is_not_kept_alive(began: bool):
+    breaker, gone = circuit(failures=9), []
+
+    class MineError(Exception):
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if began:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        error = MineError("mine")
+        gone.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    guarded = BulkheadMiddleware(CircuitBreakerMiddleware(app, breaker), bulkhead())
+    request = Request(guarded)
+    gc.disable()
+    try:
+        with contextlib.suppress(MineError):
+            await guarded(request.scope, request.receive, request.send)
+        assert gone[0]() is None
+    finally:
+        gc.enable()
 
 
 STACKS: dict[str, Any] = {

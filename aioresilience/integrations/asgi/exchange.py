@@ -157,13 +157,16 @@ class Exchange:
 
     def _raised(self, error: BaseException) -> Exception | None:
         left = self._leave(error)
-        if self._was_cut(error):
-            return None
-        if left is error or left is None:
-            raise error
-        if self.began or not isinstance(left, Exception):
-            raise left
-        return left
+        try:
+            if self._was_cut(error):
+                return None
+            if left is error or left is None:
+                raise error
+            if self.began or not isinstance(left, Exception):
+                raise left
+            return left
+        finally:
+            del error, left  # this frame is in their tracebacks, and must not keep them alive
 
 
 def _ends(message: Message) -> bool:

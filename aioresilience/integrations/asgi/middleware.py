@@ -46,11 +46,15 @@ class AdmissionMiddleware(ABC):
         if self.prepares:
             self.prepare(exchange, scope)
         error = await exchange.run(self.app, scope)
-        if error is not None:
+        if error is None:
+            return
+        try:
             answer = await self.answer(error, scope, receive)
             if answer is None:
                 raise error
             await answer(scope, receive, send)
+        finally:
+            del error  # this frame is in its traceback, and must not keep it alive
 
     def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Set up an exchange before it runs; asked where `prepares` says so."""

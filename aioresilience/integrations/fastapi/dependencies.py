@@ -46,9 +46,12 @@ def protect(
             yield
         except BaseException as error:
             left = _leave(admission, error)
-            if left is error:
-                raise
-            raise left from error
+            try:
+                if left is error:
+                    raise
+                raise left from error
+            finally:
+                del left  # this frame is in its traceback, and must not keep it alive
         admission.leave()
 
     # FastAPI reads the annotation as text, and looks for its name beside the function.

@@ -1,0 +1,87 @@
+"""Flask: async views under a policy, each request on a loop of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import ParamSpec
+
+from aioresilience import callables
+from aioresilience.calls import Caller
+from aioresilience.integrations.extras import extra
+from aioresilience.integrations.problems import MEDIA_TYPE, problem_of
+from aioresilience.policy import Admission
+from aioresilience.registry import Registry, get_registry
+from aioresilience.registry.names import declare
+
+with extra("flask", "Flask"):
+    from flask import Response, current_app, request as current_request
+    from flask.wrappers import Request
+    from werkzeug.exceptions import HTTPException
+
+P = ParamSpec("P")
+
+
+def protect(
+    name: str,
+    *,
+    key: Callable[[Request], str | None] | None = None,
+    priority: Callable[[Request], str] | None = None,
+    registry: Registry | None = None,
+) -> Callable[[Callable[P, Awaitable[object]]], Callable[P, Coroutine[object, object, Response]]]:
+    """Put an async view under a policy; stands below the route's own decorator.
+
+    What is held is held until the view has answered, of a streamed response until the server closes it. The outcome is
+    the status; a refused request is answered with problem+json. `key` and `priority` are called with the request.
+    Without `registry` the default one is meant; `configure` checks the name.
+    """
+    declare(name, registry)
+
+    def decorator(view: Callable[P, Awaitable[object]]) -> Callable[P, Coroutine[object, object, Response]]:
+        callables.require_async(view, f"@protect({name!r})")
+
+        @callables.wraps(view)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
+            request: Request = current_request._get_current_object()  # type: ignore[attr-defined]  # a proxy
+            caller = Caller(None if key is None else key(request), "normal" if priority is None else priority(request))
+            admission = (get_registry() if registry is None else registry).get(name).serve(caller)
+            try:
+                await admission.enter()
+            except Exception as error:
+                return _answer(error)
+            return await _answered(admission, lambda: view(*args, **kwargs))
+
+        return guarded
+
+    return decorator
+
+
+async def _answered(admission: Admission, view: Callable[[], Awaitable[object]]) -> Response:
+    try:
+        response: Response = current_app.make_response(await view())  # type: ignore[arg-type]  # what Flask can make of
+    except HTTPException as answer:  # a way to answer, in Flask
+        admission.answered(answer.code or 500)
+        raise
+    except BaseException as error:
+        left = admission.leave(error)
+        try:
+            if left is None or left is error or not isinstance(left, Exception):
+                raise
+            return _answer(left)
+        finally:
+            del left  # this frame is in its traceback, and must not keep it alive
+    if response.is_streamed:
+        response.call_on_close(lambda: admission.answered(response.status_code))
+    else:
+        admission.answered(response.status_code)
+    return response
+
+
+def _answer(error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem is None:
+        try:
+            raise error
+        finally:
+            del error
+    return Response(json.dumps(problem.content()), problem.status, problem.headers(), content_type=MEDIA_TYPE)

@@ -1,0 +1,120 @@
+"""A checkout: requests come in under policies, payments go out under another, all of them in resilience.yaml."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from aioresilience.integrations.fastapi import (
+    PolicyMiddleware,
+    add_problem_handlers,
+    get_client_ip,
+    protect,
+    resilience_lifespan,
+)
+from aioresilience.integrations.httpx import ResilienceTransport
+
+CONFIG = os.environ.get("AIORESILIENCE_CONFIG", str(Path(__file__).with_name("resilience.yaml")))
+PSP_URL = os.environ.get("PSP_URL", "https://psp.example.invalid")
+TRUSTED_PROXIES = os.environ.get("TRUSTED_PROXIES", "").split()
+KEPT = 10_000
+
+
+class Order(BaseModel):
+    """What a client asks for."""
+
+    cents: Annotated[int, Field(gt=0, le=1_000_000)]
+    card: Annotated[str, Field(pattern=r"^[0-9]{4,19}$")]
+
+
+class Payment(BaseModel):
+    """What became of it."""
+
+    id: str
+    cents: int
+
+
+class Problem(BaseModel):
+    """A problem detail (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str
+
+
+PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {429: "Too many requests", 503: "Refused for now", 504: "Not ready in time"}.items()
+}
+payments: dict[str, Payment] = {}
+
+
+@contextlib.asynccontextmanager
+async def connected(app: FastAPI) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    """Keep one client of the provider for as long as the service runs."""
+    async with httpx.AsyncClient(base_url=PSP_URL, transport=ResilienceTransport(policy="psp")) as client:
+        yield {"psp": client}
+
+
+def client_of(connection: Request) -> str:
+    """Return who pays for a request: the address of the client, as our own proxies say it."""
+    return get_client_ip(connection, TRUSTED_PROXIES)
+
+
+app = FastAPI(title="checkout", lifespan=resilience_lifespan(CONFIG, inner=connected), responses=PROBLEMS)
+app.add_middleware(PolicyMiddleware, policy="public-api")
+add_problem_handlers(app)
+
+
+@app.get("/health")
+async def health(request: Request) -> dict[str, object]:
+    """Say that the process lives, and which configuration it runs."""
+    return {"ok": True, "generation": request.state.resilience.generation}
+
+
+@app.post(
+    "/payments",
+    status_code=201,
+    dependencies=[Depends(protect("per-client", key=client_of))],
+    responses={502: {"model": Problem, "description": "The provider refused or failed"}},
+)
+async def pay(order: Order, request: Request) -> Payment:
+    """Charge a card."""
+    answer = await request.state.psp.post("/charges", json=order.model_dump())
+    if answer.status_code != 201:
+        raise HTTPException(502, "the payment provider did not accept the charge")
+    payment = Payment(id=uuid.uuid4().hex, cents=order.cents)
+    payments[payment.id] = payment
+    while len(payments) > KEPT:
+        del payments[next(iter(payments))]
+    return payment
+
+
+@app.get("/payments/{payment_id}", responses={404: {"description": "No such payment"}})
+async def payment_of(payment_id: str) -> Payment:
+    """Return a payment."""
+    found = payments.get(payment_id)
+    if found is None:
+        raise HTTPException(404, "no such payment")
+    return found
+
+
+@app.get("/report", response_class=StreamingResponse)
+async def report() -> StreamingResponse:
+    """Stream all payments as CSV; the request is in flight to the last line."""
+
+    async def lines() -> AsyncIterator[str]:
+        yield "id,cents\n"
+        for payment in list(payments.values()):
+            yield f"{payment.id},{payment.cents}\n"
+
+    return StreamingResponse(lines(), media_type="text/csv")

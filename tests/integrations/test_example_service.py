@@ -1,0 +1,123 @@
+"""The example service in a process of its own, with a payment provider beside it, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.integrations.servers import serving
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_service"
+ORDER = {"cents": 1999, "card": "4242424242424242"}
+
+
+class Provider:
+    """A payment provider whose status the test sets."""
+
+    def __init__(self) -> None:
+        self.status = 201
+        self.charges = 0
+        self.app = Starlette(routes=[Route("/charges", self.charge, methods=["POST"])])
+
+    async def charge(self, request: Request) -> Response:
+        self.charges += 1
+        return JSONResponse({}, self.status)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, provider: int) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the service as `uvicorn service:app` does; stop it by SIGTERM."""
+    environ = os.environ | {
+        "PSP_URL": f"http://127.0.0.1:{provider}", "AIORESILIENCE_ENVIRONMENT": "development",
+        "TRUSTED_PROXIES": "127.0.0.1",
+    }  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        command = [sys.executable, "-m", "uvicorn", "service:app", "--fd", str(listening.fileno())]
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, env=environ, pass_fds=[listening.fileno()], stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    assert process.stderr is not None
+    log = asyncio.ensure_future(process.stderr.read())
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+        print((await log).decode())
+
+
+async def until_it_answers(client: httpx.AsyncClient, generation: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 30
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if (await client.get("/health")).json()["generation"] == generation:
+                return
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def paid(client: httpx.AsyncClient, who: str) -> httpx.Response:
+    return await client.post("/payments", json=ORDER, headers={"X-Forwarded-For": who})
+
+
+async def test_the_service_under_its_file(tmp_path: Path):
+    folder = shutil.copytree(EXAMPLE, tmp_path / "service")
+    file, provider = folder / "resilience.yaml", Provider()
+    async with serving(provider.app, "uvicorn-h11") as port, running(folder, port) as client:
+        await until_it_answers(client, 1)
+
+        answers = [await paid(client, "203.0.113.1") for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [201] * 5 + [429]
+        assert answers[5].headers["content-type"] == "application/problem+json"
+        assert 1 <= int(answers[5].headers["retry-after"]) <= 3
+        assert (await paid(client, "203.0.113.2")).status_code == 201
+
+        payment = answers[0].json()
+        assert (await client.get(f"/payments/{payment['id']}")).json() == payment
+        assert (await client.get("/payments/nobody")).status_code == 404
+        assert len((await client.get("/report")).text.splitlines()) == 7
+
+        file.write_text(file.read_text().replace("rate: 20/minute, burst: 5", "rate: 1000/second, burst: 1000"))
+        await until_it_answers(client, 2)
+        file.write_text(file.read_text().replace("deadline: 5s", "deadline: nonsense"))
+        await asyncio.sleep(0.2)
+
+        provider.status = 503
+        statuses = [(await paid(client, "203.0.113.3")).status_code for _ in range(45)]
+        assert set(statuses[:20]) == {502}
+        assert statuses[-1] == 503  # the circuit is open
+        charges = provider.charges
+        refused = await paid(client, "203.0.113.3")
+        assert (refused.json()["reason"], provider.charges) == ("CIRCUIT_OPEN", charges)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.get("/health")).json() == {"ok": True, "generation": 2}
+
+
+def test_the_manifest_mounts_the_folder_and_asks_a_path_that_is_let_through():
+    documents: list[Any] = list(yaml.safe_load_all((EXAMPLE / "kubernetes.yaml").read_text()))
+    pod = documents[0]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    environ = {entry["name"]: entry["value"] for entry in container["env"]}
+    mount = container["volumeMounts"][0]
+    assert environ["AIORESILIENCE_CONFIG"] == f"{mount['mountPath']}/resilience.yaml"
+    assert "subPath" not in mount
+    assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")} == {"/health"}
+    assert pod["volumes"][0]["configMap"]["name"] in (EXAMPLE / "README.md").read_text()
