@@ -31,8 +31,9 @@ def watch(files: Sequence[str], environment: str | None, *, strict: bool, code: 
             before = _look(watched, code)
             checked = examine(files, environment, strict=strict, code=code)
             _show(checked)
-            watched.update(dict.fromkeys(_files(checked)))
-            _wait(watched, code, {**_look(watched, code), **before})
+            learned = dict.fromkeys(file for file in _files(checked) if file not in watched)
+            watched.update(learned)
+            _wait(watched, code, {**_look(learned, None), **before})
     except KeyboardInterrupt:
         return FINE
 

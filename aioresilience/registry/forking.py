@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,17 @@ if TYPE_CHECKING:
 
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 _held: list[Registry] = []
+_lock = threading.Lock()
 
 
 def follow(registry: Registry) -> None:
     """Look after a registry when the process forks."""
-    _registries.add(registry)
+    with _lock:
+        _registries.add(registry)
 
 
 def _before() -> None:
+    _lock.acquire()
     for registry in list(_registries):
         registry.swapping.acquire()
         registry.lock.acquire()
@@ -30,10 +34,12 @@ def _in_parent() -> None:
         registry = _held.pop()
         registry.lock.release()
         registry.swapping.release()
+    _lock.release()
 
 
 def _in_child() -> None:
     _held.clear()
+    _lock.release()
     for registry in list(_registries):
         registry.restart_in_child()
 

@@ -123,15 +123,21 @@ def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
     document = registry.ledger.document
     with registry.lock:
         used = dict(registry.policies)
-    names = sorted({*document.policies, *used})
-    return overview(registry, watcher) | {"policies": {name: _policy(document, name, used.get(name)) for name in names}}
+    gone, names = _retired(registry), sorted({*document.policies, *used})
+    policies = {name: _policy(document, name, used.get(name), retired=name in gone) for name in names}
+    return overview(registry, watcher) | {"policies": policies}
+
+
+def _retired(registry: Registry) -> set[str]:
+    """Return the policies in use that the document has no more; those that its defaults serve are none of them."""
+    with registry.lock:
+        own = [name for name, spec in registry.specs.items() if spec.name == name]
+    return set(own) - registry.document.policies.keys()
 
 
 def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
     """Return the registry's state without its policies."""
     ledger, now = registry.ledger, registry.clock.wall()
-    with registry.lock:
-        used = set(registry.policies)
     document = ledger.document
     return {
         "generation": ledger.generation,
@@ -151,7 +157,7 @@ def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
-        "policies_retired": sorted(used - document.policies.keys()),
+        "policies_retired": sorted(_retired(registry)),
         "findings": [str(finding) for finding in document.findings],
         "pending_exceptions": list(document.pending),
     }
@@ -170,10 +176,10 @@ def _named(registry: Registry) -> list[dict[str, object]]:
     return [{"path": name, "sha256": None, "read_ok": True} for name in registry.source_names()]
 
 
-def _policy(document: Document, name: str, policy: Policy | None) -> dict[str, object]:
+def _policy(document: Document, name: str, policy: Policy | None, *, retired: bool) -> dict[str, object]:
     spec = document.policies.get(name)
     about = None if spec is None or spec.about is None else spec.about.model_dump(exclude_none=True)
     if policy is None:
         assert spec is not None  # the name is of the document where it is not of a policy in use
         return {"name": name, "used": False, "about": about, "patterns": {key: {} for key, _ in spec.patterns}}
-    return policy.status() | {"used": True, "retired": spec is None, "about": about}
+    return policy.status() | {"used": True, "retired": retired, "about": about}

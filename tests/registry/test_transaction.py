@@ -218,6 +218,19 @@ async def test_a_removed_policy_in_use_is_told_as_retired(registry, file):
     assert registry.status()["policies_retired"] == ["search"]
 
 
+def test_a_policy_that_the_defaults_serve_is_not_retired(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("settings: {on_unknown_policy: default}\ndefaults: {timeout: 1s}\n" + BASIC)
+    registry = Registry.from_file(path, environ={})
+    registry.get("unheard-of")
+    registry.get("search")
+    replace(path, "  search: {bulkhead: 1}\n", "")
+    assert registry.reload().outcome == "applied"
+    status = registry.status()
+    assert status["policies_retired"] == ["search"]
+    assert [status["policies"][name]["retired"] for name in ("unheard-of", "search")] == [False, True]
+
+
 async def test_a_retired_policy_that_comes_back_has_its_state(registry, file):
     quotes, text = registry.get("quotes"), file.read_text()
     for _ in range(10):
