@@ -10,7 +10,7 @@ CLI := $(VENV)/.cli-installed
 EDITORS := $(VENV)/.editors-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak bench-peers schema pages docs
+.PHONY: help demo test lint bench soak bench-peers bench-redis schema pages docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -35,6 +35,9 @@ bench-peers: $(DEV) ## other libraries beside ours, each in an environment of it
 
 soak: $(DEV) ## two minutes of calls while the file changes a thousand times
 	$(BIN)/python tests/registry/soak.py
+
+bench-redis: $(DEV) ## decisions a second on a real Redis server, beside other libraries
+	$(BIN)/python -m benchmarks.redis
 
 schema: $(DEV) ## write schemas/resilience.schema.json
 	$(BIN)/python -m aioresilience schema --write

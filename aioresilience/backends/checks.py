@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from aioresilience.backends.client import Value
 from aioresilience.backends.scripts import ANSWERS, Script
 
 MICRO: Final = 1e6
@@ -25,7 +24,7 @@ class Place(NamedTuple):
 class Charge(NamedTuple):
     """What permits are given back by: when they were granted (the server's microseconds), and the level they filled."""
 
-    at: bytes | int
+    at: int
     level: float
 
 
@@ -64,17 +63,16 @@ class Check:
         self.slot = 0
         self.bundle: Bundle | None = None
 
-    def values(self) -> Iterator[Value]:
+    def numbers(self) -> str:
         """Return what the script takes for this key."""
         _, _, permits, period, burst = self.place
-        asked = self.asked + len(self.futures)
-        yield from (permits, repr(period * MICRO), burst, asked, self.ahead, self.parts, self.back)
-        yield from (self.charge.at, repr(self.charge.level))
+        asked, (at, level) = self.asked + len(self.futures), self.charge
+        return f"{permits} {period * MICRO!r} {burst} {asked} {self.ahead} {self.parts} {self.back} {at} {level!r}"
 
     def answer(self, row: Row) -> tuple[int, Charge]:
         """Tell those who asked, on their own loop; return what nobody is left to use, and its charge."""
         granted, leased, delay, remaining = int(row[0]), int(row[1]), int(row[4]), int(row[5])
-        at, last = row[2], float(row[3])
+        at, last = int(row[2]), float(row[3])
         first, taken = last - granted - leased + 1, 0
         for future in self.futures:
             if future.done():  # cancelled meanwhile
@@ -118,4 +116,4 @@ def rows(answer: Sequence[bytes | int]) -> Iterator[Row]:
 
 def whole(row: Row) -> tuple[int, Charge]:
     """Return all that was granted and leased, and the charge of the last of it."""
-    return int(row[0]) + int(row[1]), Charge(row[2], float(row[3]))
+    return int(row[0]) + int(row[1]), Charge(int(row[2]), float(row[3]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from aioresilience.backends.config import BackendConfig, Tls, secret
+from aioresilience.backends.config import BackendConfig, Sentinels, Tls, secret
 from aioresilience.backends.scripts import Script
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Client:
         redis = require_library()
         self._errors = redis.exceptions
         self._slot = redis.crc.key_slot if config.cluster else None
-        self._connected: Library = _connect(redis, config)
+        self._sentinels: Sequence[Redis] = ()
+        self._connected: Library = self._connect(redis, config)
 
     def slot(self, key: bytes) -> int:
         """Return what all keys of one script call must have in common."""
@@ -76,13 +78,28 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection, whatever state it is in."""
-        try:
-            await self._connected.aclose()
-        except (self._errors.RedisError, OSError):
-            return
+        for one in (self._connected, *self._sentinels):
+            with contextlib.suppress(Exception):  # it is given up, however it ends
+                await one.aclose()
+
+    def _connect(self, redis: Any, config: BackendConfig) -> Library:  # noqa: ANN401
+        url, options = config.address(), _options(redis, config)
+        if config.sentinel is not None:
+            sentinel = _sentinel(redis, config.sentinel, url, options)
+            self._sentinels = sentinel.sentinels
+            master: Library = sentinel.master_for(config.sentinel.master)
+            return master
+        if config.cluster:
+            # It follows a moved slot by trying again.
+            options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 3)
+            cluster: Library = redis.asyncio.RedisCluster.from_url(url, **options)
+            return cluster
+        # One more than are ever in use: a full pool is no reason to refuse anybody.
+        client: Library = redis.asyncio.Redis.from_url(url, max_connections=config.max_connections + 1, **options)
+        return client
 
 
-def _connect(redis: Any, config: BackendConfig) -> Library:  # noqa: ANN401
+def _options(redis: Any, config: BackendConfig) -> dict[str, object]:  # noqa: ANN401
     url = config.address()
     options: dict[str, object] = {
         "protocol": PROTOCOL,
@@ -94,30 +111,17 @@ def _connect(redis: Any, config: BackendConfig) -> Library:  # noqa: ANN401
         options["username"] = config.username
     if config.password is not None:
         options["password"] = secret(config.password)
-    if url.startswith("rediss://"):
-        options |= _tls(config)
-    if config.sentinel is not None:
-        return _master(redis, config, url, options)
-    if config.cluster:
-        options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 3)  # it follows a moved slot so
-        cluster: Library = redis.asyncio.RedisCluster.from_url(url, **options)
-        return cluster
-    # One more than are ever in use: a full pool is no reason to refuse anybody.
-    client: Library = redis.asyncio.Redis.from_url(url, max_connections=config.max_connections + 1, **options)
-    return client
+    return options | _tls(config) if url.startswith("rediss://") else options
 
 
-def _master(redis: Any, config: BackendConfig, url: str, options: dict[str, object]) -> Library:  # noqa: ANN401
-    assert config.sentinel is not None
-    given = redis.asyncio.connection.parse_url(url)
-    options = {key: given[key] for key in ("username", "password", "db") if key in given} | options
+def _sentinel(redis: Any, given: Sentinels, url: str, options: dict[str, object]) -> Any:  # noqa: ANN401
+    said = redis.asyncio.connection.parse_url(url)
+    options = {key: said[key] for key in ("username", "password", "db") if key in said} | options
     if url.startswith("rediss://"):
         options["ssl"] = True
-    nodes = [(host, int(port)) for host, _, port in (node.rpartition(":") for node in config.sentinel.nodes)]
+    nodes = [(host, int(port)) for host, _, port in (node.rpartition(":") for node in given.nodes)]
     bounds = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry", "protocol")}
-    sentinel = redis.asyncio.sentinel.Sentinel(nodes, sentinel_kwargs=bounds, **options)
-    master: Library = sentinel.master_for(config.sentinel.master)
-    return master
+    return redis.asyncio.sentinel.Sentinel(nodes, sentinel_kwargs=bounds, **options)
 
 
 def _tls(config: BackendConfig) -> dict[str, object]:

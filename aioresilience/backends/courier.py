@@ -7,13 +7,12 @@ the time budget: by the server, or with None once the server counts as away.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final
 
 from aioresilience.backends.checks import Bundle, Charge, Check, Row, rows, whole
-from aioresilience.backends.client import BackendError, Client, Value
+from aioresilience.backends.client import BackendError, Client
 from aioresilience.backends.config import BackendConfig
 from aioresilience.backends.health import Health
 from aioresilience.backends.scripts import FLEET, Script
@@ -101,9 +100,9 @@ class Courier:
 
     async def _send(self, script: Script, batch: Sequence[Check]) -> None:
         client, begun = self._connected(), self._loop.time()
-        values: list[Value] = list(itertools.chain.from_iterable(check.values() for check in batch))
         try:
-            answer = await client.run(script, [check.place.key for check in batch], values)
+            keys, numbers = [check.place.key for check in batch], [check.numbers() for check in batch]
+            answer = await client.run(script, keys, numbers)
         except BackendError as error:
             if client is self._client:
                 self.trip(error.reason)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-WIDTH: Final = 9
-"""Numbers that a script of an algorithm takes for each key."""
 ANSWERS: Final = 6
-"""Values that it answers for each key."""
+"""Values that a script of an algorithm answers for each key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,9 +46,10 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
         except ConfigError as error:
             found.extend(_met_in(name if environment is None else None, error.diagnostics))
             refused = max(refused, TROUBLE if unreadable(error) else ERRORS)
+            wanted.extend(error.environments if name is None else ())
             continue
         found.extend(_met_in(name if environment is None else None, document.findings))
-        if not documents and environment is None:
+        if name is None:
             wanted.extend(environments(document))
         documents.append(document)
     first = documents[0] if documents else None

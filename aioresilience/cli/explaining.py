@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from aioresilience.cli.console import faint, say, strong
+from aioresilience.cli.on_backend import on_backend
 from aioresilience.cli.reading import FINE, Trouble, read
 from aioresilience.cli.worst_case import acts, worst_case
 from aioresilience.cli.yaml_text import flow
@@ -17,6 +18,7 @@ from aioresilience.config.places import Block, Items, Path, Place
 from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
 from aioresilience.policy import BUILTIN
+from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry.building import Builder
 
 MISSING: Final = object()
@@ -37,10 +39,13 @@ def code(files: Sequence[str], target: str | None, environment: str | None) -> i
     """Print the Python that runs around a function under a policy; raises ConfigError and Trouble."""
     if target is None:
         raise Trouble("--code shows one policy: name it after the file")
-    spec, path = find(read(files, environment), target)
+    document = read(files, environment)
+    spec, path = find(document, target)
     if path:
         raise Trouble(f"--code shows a whole policy: leave out {'.'.join(map(str, path))!r}")
-    policy = Builder(BUILTIN, SYSTEM_CLOCK).policy(spec, spec.name, 1)
+    builder = Builder(BUILTIN, SYSTEM_CLOCK)
+    builder.backends.expect(document.backends)
+    policy = builder.policy(spec, spec.name, 1)
     text = policy.settled.code()
     say(text.rstrip() if text is not None else "a pattern of this policy has a path of its own: its layers are folded")
     return FINE
@@ -81,6 +86,8 @@ def _policy(spec: PolicySpec) -> Iterator[str]:
         yield ""
         yield f"  {strong(key)}{shared}{idle}"
         yield from _fields(spec, key, config)
+        if isinstance(config, RateLimiterConfig) and config.backend is not None:
+            yield from (f"    {line}" for line in on_backend(config))
 
 
 def _facts(spec: PolicySpec) -> Iterator[tuple[str, str]]:

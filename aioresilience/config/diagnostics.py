@@ -88,10 +88,16 @@ class Diagnostic:
 
 
 class ConfigError(ValueError):
-    """Bad configuration; `diagnostics` holds every finding, sorted by position, and `str()` shows them all."""
+    """Bad configuration; `diagnostics` holds every finding, sorted by position, and `str()` shows them all.
 
-    def __init__(self, diagnostics: Iterable[Diagnostic], *, secrets: Iterable[str] = ()) -> None:
+    `environments` names the overlays that the document has, as far as it could be read.
+    """
+
+    def __init__(
+        self, diagnostics: Iterable[Diagnostic], *, secrets: Iterable[str] = (), environments: Iterable[str] = ()
+    ) -> None:
         """Sort the findings and hide `secrets` in all of them."""
+        self.environments = tuple(environments)
         hidden = frozenset(secrets)
         ordered = sorted(diagnostics, key=_position)
         self.diagnostics = tuple(replace(one, secrets=one.secrets | hidden) if hidden else one for one in ordered)

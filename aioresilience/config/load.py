@@ -233,6 +233,7 @@ class _Loading:
 
     def _with_overlay(self, merged: Block) -> Block:
         chosen, overlays = self._setting.environment, merged.get("environments")
+        self._report.environments = tuple(overlays) if isinstance(overlays, Block) else ()
         if chosen is None or not isinstance(overlays, Block):
             return merged
         if chosen not in overlays:

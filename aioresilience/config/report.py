@@ -20,13 +20,15 @@ MAX_REMARKS = 10_000
 class Report:
     """Collects findings; the same finding at the same place counts once. Raises ConfigError at the hundredth error."""
 
-    __slots__ = ("_all", "_errors", "secrets")
+    __slots__ = ("_all", "_errors", "environments", "secrets")
 
     def __init__(self) -> None:
         self._all: dict[tuple[object, ...], Diagnostic] = {}
         self._errors = 0
         self.secrets: set[str] = set()
         """Strings that no text may show."""
+        self.environments: tuple[str, ...] = ()
+        """The overlays that the document has."""
 
     def add(
         self, code: str, place: Place | None, message: str, *, hint: str = "", path: Path | str = (),
@@ -55,7 +57,7 @@ class Report:
 
     def error(self) -> ConfigError:
         """Return every finding as one error."""
-        return ConfigError(self._all.values(), secrets=self.secrets)
+        return ConfigError(self._all.values(), secrets=self.secrets, environments=self.environments)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final, NamedTuple
 
-from aioresilience.backends import Answer, Backend, Place
+from aioresilience.backends import Answer, Backend
 from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, global_bus
@@ -22,33 +21,9 @@ from aioresilience.rate_limiting.leases import Lease
 from aioresilience.rate_limiting.limit import build
 from aioresilience.rate_limiting.pattern import MissingKeyError, RateLimit
 from aioresilience.rate_limiting.remote import RemoteLimit
+from aioresilience.rate_limiting.tickets import FREE, Grant, Shadow, local_part
 from aioresilience.rate_limiting.turns import Turns
 from aioresilience.scope import current_deadline, sleep
-from aioresilience.units import Rate
-
-
-class Grant(NamedTuple):
-    """The ticket of a call that the server admitted."""
-
-    place: Place
-    answer: Answer
-    waited: bool
-
-
-class Shadow(NamedTuple):
-    """The ticket of an observed call: what the server will have said."""
-
-    place: Place
-    future: asyncio.Future[Answer | None]
-
-
-class Free:
-    """The ticket of a call that nobody counted."""
-
-    waited = False
-
-
-FREE: Final = Free()
 
 
 class FleetRateLimit(RateLimit):
@@ -297,8 +272,14 @@ class FleetRateLimit(RateLimit):
 
     def retune(self, config: RateLimiterConfig) -> None:
         """Ask under the new rate from now on: the server keeps the spent share, and so do the local buckets."""
+        before, spent = self.config, self.spent()
         super().retune(config)
         self._remote.retune(config)
+        if before.algorithm != config.algorithm and before.scope == config.scope:
+            self._owed = spent
+
+    def _kept(self, old: RateLimiterConfig, new: RateLimiterConfig) -> str:
+        return "this process's part" if old.scope == new.scope == "policy" else "nothing on the server"
 
     def _tell_allowed(self, caller: Caller, remaining: int) -> None:
         key = caller.key if self._limit.by_key else None
@@ -315,19 +296,9 @@ class FleetRateLimit(RateLimit):
             | self._remote.status()
             | {
                 "backend": self.server.name,
-                "backend_in_use": "redis" if available else self.config.on_backend_error,
+                "backend_in_use": self.server.name if available else self.config.on_backend_error,
+                "backend_away": int(not available),
                 "degraded": self.degraded,
                 "waiting": self._turns.waiting + self._limit.waiting,
             }
         )
-
-
-def local_part(config: RateLimiterConfig, fleet: int) -> tuple[Rate, int]:
-    """Return the rate and the burst of one process: its part of the fleet's, or per key the whole."""
-    rate, burst = config.rate, config.capacity
-    if config.scope == "key" or fleet == 1:
-        return rate, burst
-    if config.algorithm == "sliding_window":
-        permits = max(1, rate.permits // fleet)
-        return Rate(permits, rate.period * max(1.0, fleet / rate.permits)), permits
-    return Rate(rate.permits, rate.period * fleet), max(1, math.ceil(burst / fleet))

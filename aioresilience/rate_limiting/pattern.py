@@ -247,6 +247,10 @@ class RateLimit(Guard[RateLimiterConfig]):
         else:
             limit.replace(table, Buckets.inherit)
 
+    def _kept(self, old: RateLimiterConfig, new: RateLimiterConfig) -> str:
+        """Say what a change of algorithm or scope has left of the state."""
+        return "the spent share"
+
     def _say_changed(self, old: RateLimiterConfig, new: RateLimiterConfig) -> None:
         changes: dict[str, object] = {
             field: f"{getattr(old, field)} -> {getattr(new, field)}"
@@ -254,7 +258,7 @@ class RateLimit(Guard[RateLimiterConfig]):
             if getattr(old, field) != getattr(new, field)
         }
         if changes:
-            self._publish(EventType.STATE_RESTARTED, changes | {"kept": "the spent share"})
+            self._publish(EventType.STATE_RESTARTED, changes | {"kept": self._kept(old, new)})
         limits: dict[str, object] = {"old_limit": rate_text(old.rate), "old_burst": old.capacity, "burst": new.capacity}
         self._publish(EventType.LIMIT_UPDATED, limits)
 

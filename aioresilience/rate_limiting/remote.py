@@ -19,13 +19,14 @@ FEWEST_PARTS: Final = 2
 class RemoteLimit:
     """Belongs to one limiter; `name` tells it from the others of the fleet."""
 
-    __slots__ = ("__weakref__", "backend", "clock", "config", "leases", "name")
+    __slots__ = ("__weakref__", "asked", "backend", "clock", "config", "leases", "name")
 
     def __init__(self, backend: Backend, name: str, config: RateLimiterConfig, clock: Clock) -> None:
         self.backend = backend
         self.name = name
         self.clock = clock
         self.leases: Leases | None = None
+        self.asked = 0
         self.retune(config)
         backend.tenants.add(self)
         renew_in_children(self)
@@ -49,6 +50,7 @@ class RemoteLimit:
 
         Whatever cuts the wait, a permit that nobody is left to use goes back.
         """
+        self.asked += 1
         leases, ahead = self.leases, 0
         now = self.clock.monotonic()
         if leases is not None:
@@ -112,8 +114,9 @@ class RemoteLimit:
         """Return what was taken ahead, fit for JSON."""
         leases = self.leases
         if leases is None:
-            return {"lease": None}
+            return {"lease": None, "asked": self.asked}
         return {
+            "asked": self.asked,
             "lease": leases.how,
             "lease_issued": leases.issued,
             "lease_returned": leases.returned,

@@ -66,6 +66,14 @@ def test_a_finding_of_one_environment_says_which(run, write):
     assert run("check", "resilience.yaml").output.splitlines()[3] == "      = in the environment live"
 
 
+def test_every_broken_environment_is_told_though_the_file_itself_is_broken(run, write):
+    overlays = "environments: {x: {policies: {a: {order: [retry]}}}, y: {policies: {a: {order: [bulkhead]}}}}"
+    write(f"policies: {{a: {{timeout: 2s}}, b: {{timeuot: 2s}}}}\n{overlays}")
+    result = run("check", "resilience.yaml")
+    assert re.findall(r"error (AR\d+)", result.output) == ["AR201", "AR316", "AR316"]
+    assert [name for name in ("x", "y") if f"in the environment {name}" in result.output] == ["x", "y"]
+
+
 def test_later_files_lie_over_earlier_ones(run, write):
     write(FINE, "low.yaml")
     write("policies: {a: {deadline: 1s}}", "high.yaml")
@@ -87,6 +95,15 @@ def test_variables_count_as_in_a_service_and_stale_ones_are_errors(run, write):
     assert "not a duration" in run("check", "resilience.yaml", env={"T": "soon"}).output
     stale = run("check", "resilience.yaml", env={"T": "2s", "AIORESILIENCE_POLICIES__B__TIMEOUT": "3s"})
     assert (stale.exit_code, "AR315" in stale.output) == (1, True)
+
+
+def test_the_settings_of_the_process_count(run, write):
+    write("include: [../common.yaml]", "ops/r.yaml")
+    write("policies: {}", "common.yaml")
+    assert "AR310" in run("check", "ops/r.yaml").output
+    assert run("check", "ops/r.yaml", env={"AIORESILIENCE_ROOT": "."}).exit_code == 0
+    assert "AR102" in run("check", "ops/r.yaml", env={"AIORESILIENCE_MAX_BYTES": "9"}).output
+    assert "AR323" in run("check", "ops/r.yaml", env={"AIORESILIENCE_MAX_BYTES": "some"}).output
 
 
 def test_names_in_code_are_compared(run, write):

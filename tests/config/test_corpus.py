@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -96,3 +98,14 @@ def test_a_good_file_cut_off_anywhere_is_refused_or_read_and_nothing_else(path, 
     for end in range(0, len(data), max(1, len(data) // 25)):
         with contextlib.suppress(ConfigError):
             load(TextSource(data[:end], "cut.yaml"), patterns=BUILTIN, environ={})
+
+
+def test_where_libyaml_is_missing_the_pure_parser_takes_over():
+    code = (
+        "import sys; sys.modules['yaml._yaml'] = sys.modules['yaml.cyaml'] = None\n"
+        "from aioresilience import Registry\n"
+        "from aioresilience.config import parsing\n"
+        "print(parsing.cyaml, *Registry.from_text('version: 1\\npolicies: {a: {timeout: 2s}}'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("None a\n", "")

@@ -7,11 +7,13 @@ import threading
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from aioresilience import Policy, RateLimitExceededError, Registry
 from aioresilience.backends import Backend
 from aioresilience.bulkhead import Bulkhead, BulkheadConfig
 from aioresilience.calls import Caller
+from aioresilience.integrations.prometheus import ResilienceCollector
 from aioresilience.modes import Gradual
 from aioresilience.rate_limiting import FleetRateLimit, MissingKeyError, RateLimiterConfig
 from aioresilience.testing import EventLog
@@ -77,8 +79,8 @@ async def test_a_refusal_says_when_the_next_permit_is_due(backend, algorithm):
 
 async def test_a_refused_call_consumes_nothing(backend):
     policy = Policy("p", [limit(backend, rate={"permits": 2, "per": 0.3}, algorithm="sliding_window")])
-    assert await admitted(policy, 2) == 2
     begun = time.monotonic()
+    assert await admitted(policy, 2) == 2
     while time.monotonic() - begun < 5 and not await admitted(policy, 1):
         await asyncio.sleep(0.01)
     assert 0.3 <= time.monotonic() - begun < 5, "asking again and again kept the window full"
@@ -268,6 +270,37 @@ async def test_a_limit_moves_to_the_server_and_back_with_what_this_process_has_s
         assert await admitted(policy, 20) == 0
     finally:
         await registry.aclose()
+
+
+async def test_another_algorithm_brings_this_processes_part_of_what_is_spent(backend):
+    registry = Registry.from_text(text(backend), environ={})
+    try:
+        policy = registry.get("p")
+        assert await admitted(policy, 6) == 6
+        with EventLog() as log:
+            registry.apply(text(backend, algorithm="sliding_window"))
+            [event] = await log.wait_for("state_restarted")
+        assert event.metadata["kept"] == "this process's part"
+        assert await admitted(policy, 20) == 4
+    finally:
+        await registry.aclose()
+
+
+async def test_metrics_tell_what_a_limit_asks_of_its_backend(backend):
+    leased = text(backend, rate="1000/second, lease: 20")
+    registry = Registry.from_text(leased, environ={})
+    scrapes = CollectorRegistry()
+    scrapes.register(ResilienceCollector(registry))
+    try:
+        assert await admitted(registry.get("p"), 3) == 3
+        of = {"policy": "p"}
+        found = {name: scrapes.get_sample_value(f"aioresilience_rate_limit_{name}", of) for name in RATE_LIMIT}
+    finally:
+        await registry.aclose()
+    assert found == {"asked_total": 3, "leased_total": 20, "degraded_total": 0, "backend_away": 0}
+
+
+RATE_LIMIT = ("asked_total", "leased_total", "degraded_total", "backend_away")
 
 
 async def test_events_tell_of_admitted_and_refused_calls(backend):

@@ -1,6 +1,6 @@
 -- The generic cell rate algorithm for many buckets at once, by the server's clock.
 --
--- KEYS[i] is a bucket. ARGV holds nine numbers for each: permits and period (microseconds) of the rate, burst,
+-- KEYS[i] is a bucket. ARGV[i] holds nine numbers: permits and period (microseconds) of the rate, burst,
 -- permits asked for, permits wanted ahead as a lease, the parts into which what remains is shared for a lease,
 -- permits given back, and of those the instant at which they were granted and the level up to which they filled.
 --
@@ -11,16 +11,18 @@
 -- The answer holds six values for each bucket: permits granted, permits leased, the instant, the level after them,
 -- microseconds until the next permit (0: there is one), and permits left.
 
-local WIDTH = 9
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {}
 
+local function numbers(text)
+  local found = {}
+  for number in string.gmatch(text, '%S+') do found[#found + 1] = tonumber(number) end
+  return unpack(found)
+end
+
 for index, key in ipairs(KEYS) do
-  local first = (index - 1) * WIDTH
-  local function number(position) return tonumber(ARGV[first + position]) end
-  local permits, period, burst = number(1), number(2), number(3)
-  local asked, ahead, parts, back, granted_at, filled = number(4), number(5), number(6), number(7), number(8), number(9)
+  local permits, period, burst, asked, ahead, parts, back, granted_at, filled = numbers(ARGV[index])
   local rate = permits / period
   local slack = math.min(0.5, 0.000001 + rate * 0.01)  -- ten nanoseconds' worth, and a millionth of a permit
 

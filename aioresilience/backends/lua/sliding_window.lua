@@ -1,6 +1,6 @@
 -- The sliding window as a log of instants, for many logs at once, by the server's clock.
 --
--- KEYS[i] is a log. ARGV holds nine numbers for each: permits and period (microseconds) of the rate, then burst, permits
+-- KEYS[i] is a log. ARGV[i] holds nine numbers: permits and period (microseconds) of the rate, then burst, permits
 -- asked for, two for leases, permits given back, the instant at which those were granted, and a level; burst, leases
 -- and levels are for other algorithms.
 --
@@ -10,11 +10,16 @@
 -- The answer holds six values for each log: permits granted, 0, the instant, 0, microseconds until the next permit
 -- (0: there is one), and permits left.
 
-local WIDTH = 9
 local CHUNK = 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {}
+
+local function numbers(text)
+  local found = {}
+  for number in string.gmatch(text, '%S+') do found[#found + 1] = tonumber(number) end
+  return unpack(found)
+end
 
 local function push(key, instants)
   for start = 1, #instants, CHUNK do
@@ -70,9 +75,7 @@ local function rescale(key, old_header, header, permits, period)
 end
 
 for index, key in ipairs(KEYS) do
-  local first = (index - 1) * WIDTH
-  local permits, period = tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
-  local asked, back, granted_at = tonumber(ARGV[first + 4]), tonumber(ARGV[first + 7]), ARGV[first + 8]
+  local permits, period, _, asked, _, _, back, granted_at = numbers(ARGV[index])
   local header = string.format('%.0f:%.17g', permits, period)
   local used = 0
 
@@ -89,7 +92,7 @@ for index, key in ipairs(KEYS) do
     if stored ~= header then
       rescale(key, stored, header, permits, period)
     elseif back > 0 then  -- an instant is forgotten for each permit given back
-      redis.call('LREM', key, -back, granted_at)
+      redis.call('LREM', key, -back, text(granted_at))
     end
     used = purge(key, header, period)
   end

@@ -88,6 +88,7 @@ async def test_a_scrape_has_every_metric_under_its_name_and_no_other():
     of.reload()
     found = scraped(of)
     silent = {"partition.count", "partition.events", "config.watcher_tick_age"}  # no partitions and no watcher here
+    silent |= {f"rate_limit.{name}" for name in ("asked", "leased", "lease_returned", "backend_away")}  # no backend
     names = {name for name, _ in found}
     assert names == {one.prometheus_name for one in CATALOGUE if one.name not in silent}
 
