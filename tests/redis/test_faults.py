@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -315,3 +316,27 @@ async def test_the_fleet_is_counted_where_it_is_not_configured(make):
     async with asyncio.timeout(20):
         while not await seen():
             await asyncio.sleep(0.05)
+
+
+async def test_a_process_that_is_late_itself_does_not_blame_the_server(make):
+    backend = make(timeout=5.0, slow=0.02)
+    policy, end = policy_of(backend, rate="1000000/second"), time.monotonic() + 2.5
+
+    async def hog() -> None:
+        while time.monotonic() < end:
+            busy_until = time.monotonic() + 0.06
+            while time.monotonic() < busy_until:
+                sum(range(1000))
+            await asyncio.sleep(0)
+
+    async def call() -> None:
+        while time.monotonic() < end:
+            await policy.call(ok)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.06)  # as if the other thread held the interpreter in one long call
+    try:
+        await asyncio.gather(hog(), call())
+    finally:
+        sys.setswitchinterval(interval)
+    assert backend.status()["trips"] == 0
