@@ -212,6 +212,14 @@ def _matches(matcher: Matcher | None, error: BaseException) -> bool:
     return matcher is not None and matcher.matches(error)
 
 
+def is_refusal(error: BaseException, started: float | None) -> bool:
+    """Tell whether a pattern refused the call, be it with the error that its ExceptionConfig made of the refusal.
+
+    `started` is when the function began, None if it never did.
+    """
+    return isinstance(error, RejectionError) or (started is None and isinstance(error.__cause__, RejectionError))
+
+
 EVERY_EXCEPTION = Classifier()
 
 
@@ -230,7 +238,7 @@ class Judge:
 
     def of_error(self, error: BaseException, started: float | None) -> Outcome:
         """Judge an error; `started` is when the function began, None if it never did."""
-        if isinstance(error, RejectionError):
+        if is_refusal(error, started):
             return REJECTED if started is None else NEUTRAL
         if isinstance(error, asyncio.CancelledError):
             return self.of_cut(cut_by(), started)

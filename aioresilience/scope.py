@@ -64,8 +64,7 @@ class Timeline:
         queue = self._queue
         task = queue.task()
         if task is None:
-            task = self._task()
-            queue = self._queue
+            queue, task = self._arrive()
         scope = Scope()
         scope.when = when = self.clock.monotonic() + limit
         scope.expired = scope.stalled = False
@@ -80,19 +79,18 @@ class Timeline:
 
     def here(self) -> tuple[TimerQueue, asyncio.Task[object]]:
         """Return the queue of the running loop, for whatever else takes time, and the running task."""
-        task = self._queue.task()
-        if task is None:
-            task = self._task()
-        return self._queue, task
+        queue = self._queue  # read once: a thread with another loop may put its own there at any moment
+        task = queue.task()
+        return self._arrive() if task is None else (queue, task)
 
-    def _task(self) -> asyncio.Task[object]:
-        """Return the running task, and have the queue of its loop at hand."""
+    def _arrive(self) -> tuple[TimerQueue, asyncio.Task[object]]:
+        """Return the queue of the running loop and the running task, and keep the queue at hand."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
-        self._queue = self.queue(loop)
-        return task
+        queue = self._queue = self.queue(loop)
+        return queue, task
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
         """Return the queue of a loop."""

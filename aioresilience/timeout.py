@@ -82,8 +82,9 @@ class _Timed(Bound[ConfigT], Generic[ConfigT]):
         self._time += elapsed
         if self.listening():
             self._tell(EventType.TIMEOUT_OCCURRED, limit, elapsed)
+        said = f"of {limit:g} s exceeded" if limit > 0 else f"passed {-limit:.3g} s before the call"
         return OperationTimeoutError(
-            f"{self.what} of {limit:g} s exceeded in {self.name!r}", self.name, self.type_name, self.reason,
+            f"{self.what} {said} in {self.name!r}", self.name, self.type_name, self.reason,
             policy=self.policy, timeout=limit, elapsed=elapsed,
         )  # fmt: skip
 

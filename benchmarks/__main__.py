@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import asgi, config, reload
+from benchmarks import asgi, config, reload, scale
 from benchmarks.call import subjects
 from benchmarks.measure import nanoseconds
 
@@ -17,17 +17,32 @@ GOALS = {
     "circuit-breaker": 4, "consecutive": 4, "bulkhead": 4, "rate-limiter": 4, "load-shedder": 4, "backpressure": 4,
     "adaptive-concurrency": 4, "retry": 4, "fallback": 4, "five": 10, "open": 10,
 }  # fmt: skip
-"""Ratios over the bare call."""
+"""Ratios over the bare call; the timeout's goal is a fifth of asyncio.timeout."""
+
+Rows = dict[str, dict[str, float | None]]
 
 
-def ratios() -> dict[str, dict[str, float | None]]:
+def ratios() -> Rows:
     """Measure, and return nanoseconds, ratio and goal by name."""
-    taken = asyncio.run(nanoseconds(subjects()))
+    taken = asyncio.run(nanoseconds(subjects() | scale.ways()))
+    heard = asyncio.run(nanoseconds({"one listener": scale.listened_to()}, rounds=30, calls=100))
     bare = taken["bare"]
+    goals = GOALS | {"timeout": round(taken["asyncio.timeout"] / bare / 5, 1)}
     return {
-        name: {"nanoseconds": round(value), "ratio": round(value / bare, 2), "goal": GOALS.get(name)}
-        for name, value in taken.items()
+        name: {"nanoseconds": round(value), "ratio": round(value / bare, 2), "goal": goals.get(name)}
+        for name, value in (taken | heard).items()
     }
+
+
+def sizes() -> dict[str, object]:
+    """Print and return what comes in crowds: calls at once, keys, policies."""
+    crowd, keys, policies = asyncio.run(scale.crowd_ratio()), scale.keyed_limits(), scale.policy_bytes()
+    print(f"\n1,000 calls at once through five patterns {crowd:.2f} × bare (goal: 1.6)")
+    for count, of in keys.items():
+        print(f"limit by key, {count:,} keys: {of['bytes']} B a key (goal: 100), {of['nanoseconds']} ns a call")
+    for what, size in policies.items():
+        print(f"a policy of five patterns, {what}: {size:,} B")
+    return {"crowd": crowd, "keys": {str(count): of for count, of in keys.items()}, "policy_bytes": policies}
 
 
 def import_milliseconds(module: str, rounds: int = 5) -> float:
@@ -51,6 +66,7 @@ def main() -> None:
     results = {
         "python": platform.python_version(),
         "calls": rows,
+        "sizes": sizes(),
         "import_ms": {"aioresilience": ours, "asyncio": loop},
         "reload_ms": reload.main(),
         "requests": asgi.show(),

@@ -23,7 +23,7 @@ from aioresilience.exceptions import (
 )
 from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
 from aioresilience.guard import Guard
-from aioresilience.modes import enforcer
+from aioresilience.modes import Mode, enforcer
 from aioresilience.pattern import ALONE, Context
 from aioresilience.scope import Scope, Timeline
 
@@ -151,12 +151,14 @@ class Circuit(Guard[CircuitConfig]):
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Bound the call in time where `timeout` is set, then go the path of every guard."""
         limit = self.config.timeout
-        return super().layer(inner if limit is None else self._bounded(inner, limit), context)
+        return super().layer(inner if limit is None else self._bounded(inner, limit, self.mode_in(context)), context)
 
-    def _bounded(self, inner: Handler, limit: float) -> Handler:
-        line = Timeline(clock=self.clock, on_stall=self._stalled)
+    def _bounded(self, inner: Handler, limit: float, mode: Mode) -> Handler:
+        line, enforced = Timeline(clock=self.clock, on_stall=self._stalled), self.enforcing(mode)
 
         async def bounded(call: Call) -> object:
+            if not enforced(call.caller):
+                return await self._watched(inner, call, limit)
             scope = line.open(limit)
             try:
                 result = await inner(call)
@@ -168,6 +170,17 @@ class Circuit(Guard[CircuitConfig]):
             return result
 
         return bounded
+
+    async def _watched(self, inner: Handler, call: Call, limit: float) -> object:
+        """Let an observed call run as long as it takes; report when enforcing would have cut it."""
+        begun = self.clock.monotonic()
+        try:
+            return await inner(call)
+        finally:
+            elapsed = self.clock.monotonic() - begun
+            if elapsed > limit:
+                self.counts.observed += 1
+                self.decide(call.noted(), "would_cut", waited=elapsed)
 
     def _timed_out(self, limit: float, scope: Scope, trace: Trace | None) -> OperationTimeoutError:
         error = OperationTimeoutError(

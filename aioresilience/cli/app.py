@@ -262,6 +262,8 @@ def schema(
         return
     path = resource("schemas", "resilience.schema.json")
     with telling():
+        if path.parent.parent.name == "_data":
+            raise Trouble("this is no checkout of the library: write aioresilience schema > resilience.schema.json")
         path.write_text(text, encoding="utf-8")
     say(f"wrote {os.path.relpath(path)}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, TextSource, load
-from aioresilience.config.process import PREFIX
+from aioresilience.config.process import PREFIX, process_settings
 from aioresilience.policy import BUILTIN
 
 STDIN: Final = "-"
@@ -36,12 +36,11 @@ def read(
 ) -> Document:
     """Read files, `-` is standard input; unless `variables`, those that patch policies are left out."""
     seen = environ if variables else {key: one for key, one in environ.items() if not key.startswith(PREFIX)}
-    root = environ.get(f"{PREFIX}ROOT")
-    if root is None and STDIN in files:
-        root = os.getcwd()
+    process = process_settings(environ)
+    root = process.root or (Path.cwd() if STDIN in files else None)
     return load(
         [_source(file) for file in files], patterns=BUILTIN, environ=seen, environment=environment, root=root,
-        in_service=False,
+        max_bytes=process.max_bytes, in_service=False,
     )  # fmt: skip
 
 

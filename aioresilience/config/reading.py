@@ -34,11 +34,13 @@ __all__ = [
     "Suppression",
     "collector_paused",
     "read",
+    "read_bytes",
     "read_file",
     "read_tree",
     "suppressions",
 ]
 
+CHUNK = 2**18
 MIN_NODES, BYTES_PER_NODE = 100_000, 50
 """How many values a document may have: so many, and one for so many bytes of the allowed size if that is more."""
 
@@ -99,13 +101,22 @@ def read_file(
     """Read a file as `read_tree` does, never more of it than `max_bytes` and one; `name` is what messages call it."""
     shown = str(path) if name is None else name
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(max_bytes + 1)
+        data = read_bytes(Path(path), max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         finding = diagnose("AR101", Place("file", shown), f"the file cannot be read: {reason.lower()}")
         return _reading(None, Source(shown, ""), [finding])
     return read_tree(data, shown, max_bytes=max_bytes, breathe=breathe, parser=parser)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a file, at most so many bytes, without setting memory aside for all of them."""
+    parts = []
+    with path.open("rb") as file:
+        while most > 0 and (part := file.read(min(most, CHUNK))):
+            parts.append(part)
+            most -= len(part)
+    return b"".join(parts)
 
 
 class _Pauses:

@@ -17,7 +17,10 @@ from aioresilience.config.vocabulary import IN_OVERLAY, Vocabulary
 from aioresilience.pattern import AnyPattern
 
 ID: Final = f"urn:aioresilience:resilience.yaml:{'.'.join(__version__.split('.')[:2])}"
-NAMED: Final = {"pattern": NAME_PATTERN}
+NAMED: Final = {
+    "pattern": NAME_PATTERN,
+    "patternErrorMessage": "expected a name of lower-case letters, digits, - and ., such as payments or checkout.psp-2",
+}
 _MODES: Final = "enforce: act. observe: decide and report, never act. off: as if the pattern were not there."
 
 

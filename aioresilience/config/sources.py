@@ -17,7 +17,7 @@ from aioresilience.config.document import FileFrame
 from aioresilience.config.foreign import foreign
 from aioresilience.config.interpolate import Interpolation, copy
 from aioresilience.config.places import NOWHERE, Block, Items, Place
-from aioresilience.config.reading import read_tree
+from aioresilience.config.reading import read_bytes, read_tree
 from aioresilience.config.release import fits
 from aioresilience.config.report import Report, either, shown
 from aioresilience.config.suppressions import MAX_SUPPRESSIONS, Suppression, suppressions
@@ -86,7 +86,7 @@ class Gathering:
         self._interpolation = interpolation
         self._root = root
         self._max_bytes = max_bytes
-        self._read = read or (lambda path: _read(path, max_bytes))
+        self._read = read or (lambda path: read_bytes(path, max_bytes + 1))
         self._breathe = breathe
         self._looked = looked or (lambda path: None)
         self._seen: set[str] = set()
@@ -283,8 +283,3 @@ def _files_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())[:MAX_INCLUDES]
     except OSError:
         return []
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(max_bytes + 1)

@@ -121,7 +121,7 @@ class Admission:
             return False
         try:
             if rest is None:
-                rest = self._begin()
+                rest = iter((self._lead_on() if self._entrance.leads_on else self._entrance).steps)
             for step in rest:
                 if not isinstance(step, _GuardStep):
                     tickets.append((None, self._open(step)))
@@ -140,13 +140,12 @@ class Admission:
         self._started = self._entrance.clock.monotonic()
         return True
 
-    def _begin(self) -> Iterator[_GuardStep | _BoundStep]:
-        """Return what is to be passed, by this caller's own entrance where there is one."""
-        if self._entrance.leads_on:
-            self._entrance, leave = self._entrance.entered(self._caller)
-            if leave is not None:
-                self._tickets.append((None, leave))
-        return iter(self._entrance.steps)
+    def _lead_on(self) -> Entrance:
+        """Return this caller's own entrance, which it goes through from now on."""
+        self._entrance, leave = self._entrance.entered(self._caller)
+        if leave is not None:
+            self._tickets.append((None, leave))
+        return self._entrance
 
     def _open(self, step: _BoundStep) -> Exit:
         return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._noted())

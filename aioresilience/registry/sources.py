@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aioresilience.config import AnySource, ConfigError, FileSource, MappingSource, TextSource, diagnose
+from aioresilience.config.reading import read_bytes
 
 Given = str | Path | Mapping[str, object]
 
@@ -40,8 +41,7 @@ def read_settled(path: Path, tries: int = 5) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(64 * 1024 * 1024)
+    return read_bytes(path, 64 * 1024 * 1024)
 
 
 def absolute(source: AnySource) -> str:

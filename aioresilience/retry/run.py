@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from aioresilience.calls import Call, Caller, Handler
 from aioresilience.events import Decision, EventType
-from aioresilience.exceptions import RejectionError, ResilienceError, RetryReason
-from aioresilience.failures import FAILURE, Outcome
+from aioresilience.exceptions import ResilienceError, RetryReason
+from aioresilience.failures import FAILURE, Outcome, is_refusal
 from aioresilience.retry.budget import Budget
 from aioresilience.retry.config import RetryConfig
 from aioresilience.retry.delays import Schedule, Stop
@@ -58,7 +58,7 @@ class Run:
         self._attempt = 1
         self._done = self._upstream = False
         self._started: float | None = None
-        self._rejection: RejectionError | None = None
+        self._rejection: Exception | None = None
         self._trace: TracebackType | None = None
         self.error: Exception | None = None
         self.context: BaseException | None = None
@@ -67,11 +67,12 @@ class Run:
 
     def failed(self, error: Exception) -> Run:
         """Note how an attempt ended; a rejection does not take the place of what the upstream said before."""
-        if isinstance(error, RejectionError) and self._upstream:
+        refused = is_refusal(error, self._call.started)
+        if refused and self._upstream:
             self._rejection = error
         else:
             self._note(error, None)
-            self._upstream = not isinstance(error, RejectionError)
+            self._upstream = not refused
         self._retry.tally.note_failure(error)
         return self
 

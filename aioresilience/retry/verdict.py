@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Final
 
 from aioresilience.calls import Exchange
-from aioresilience.exceptions import OperationTimeoutError, RejectionError, TimeoutReason
+from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
 from aioresilience.failures import (
     FAILURE,
     SUCCESS,
@@ -22,6 +22,7 @@ from aioresilience.failures import (
     Outcome,
     is_misfit,
     is_named,
+    is_refusal,
 )
 from aioresilience.logging import log_error
 from aioresilience.pattern import Context
@@ -74,7 +75,7 @@ class Verdict:
         """Tell whether an error is worth another attempt; `started` is when the function began, None if never."""
         if cut_by() is not None:  # the time around us is over, whatever the function made of the cancel
             return False
-        if isinstance(error, RejectionError):
+        if is_refusal(error, started):
             return self._rejections and (started is None or self.idempotent(exchange))
         if isinstance(error, OperationTimeoutError) and error.reason is TimeoutReason.DEADLINE_EXCEEDED:
             return False

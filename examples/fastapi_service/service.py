@@ -18,6 +18,7 @@ from aioresilience.integrations.fastapi import (
     PolicyMiddleware,
     add_problem_handlers,
     get_client_ip,
+    problem_responses,
     protect,
     resilience_lifespan,
 )
@@ -43,18 +44,12 @@ class Payment(BaseModel):
     cents: int
 
 
-class Problem(BaseModel):
-    """A problem detail (RFC 9457)."""
+class Detail(BaseModel):
+    """What FastAPI answers with an HTTPException."""
 
-    title: str
-    status: int
     detail: str
 
 
-PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in {429: "Too many requests", 503: "Refused for now", 504: "Not ready in time"}.items()
-}
 payments: dict[str, Payment] = {}
 
 
@@ -70,7 +65,7 @@ def client_of(connection: Request) -> str:
     return get_client_ip(connection, TRUSTED_PROXIES)
 
 
-app = FastAPI(title="checkout", lifespan=resilience_lifespan(CONFIG, inner=connected), responses=PROBLEMS)
+app = FastAPI(title="checkout", lifespan=resilience_lifespan(CONFIG, inner=connected), responses=problem_responses())
 app.add_middleware(PolicyMiddleware, policy="public-api")
 add_problem_handlers(app)
 
@@ -85,7 +80,10 @@ async def health(request: Request) -> dict[str, object]:
     "/payments",
     status_code=201,
     dependencies=[Depends(protect("per-client", key=client_of))],
-    responses={502: {"model": Problem, "description": "The provider refused or failed"}},
+    responses={
+        400: {"model": Detail, "description": "No text that could be read"},
+        502: {"model": Detail, "description": "The provider refused or failed"},
+    },
 )
 async def pay(order: Order, request: Request) -> Payment:
     """Charge a card."""
@@ -99,7 +97,7 @@ async def pay(order: Order, request: Request) -> Payment:
     return payment
 
 
-@app.get("/payments/{payment_id}", responses={404: {"description": "No such payment"}})
+@app.get("/payments/{payment_id}", responses={404: {"model": Detail, "description": "No such payment"}})
 async def payment_of(payment_id: str) -> Payment:
     """Return a payment."""
     found = payments.get(payment_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from aioresilience.config.reading import read
 from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
 
+app_module = importlib.import_module("aioresilience.cli.app")  # the package's name for the typer app hides it
 ROOT = Path(__file__).parents[2]
 MODULE = [sys.executable, "-m", "aioresilience"]
 FINE = "policies: {payments: {timeout: 2s}, payments.eu: {timeout: 3s}}\nenvironments: {live: {}, test: {}}"
@@ -59,6 +61,17 @@ def test_the_module_runs_as_the_console_script_does(write):
 
 def test_the_schema_is_printed_and_is_the_one_in_the_tree(run):
     assert json.loads(run("schema").output) == json.loads(resource("schemas", "resilience.schema.json").read_text())
+
+
+def test_the_schema_is_written_in_a_checkout_only(run, tmp_path, monkeypatch):
+    file = tmp_path / "schemas" / "resilience.schema.json"
+    file.parent.mkdir()
+    monkeypatch.setattr(app_module, "resource", lambda *_: file)
+    assert run("schema", "--write").exit_code == 0
+    assert file.read_text() == run("schema").output
+    installed = tmp_path / "_data" / "schemas" / "resilience.schema.json"
+    monkeypatch.setattr(app_module, "resource", lambda *_: installed)
+    assert run("schema", "--write").exit_code == 2
 
 
 def test_the_version_is_told(run):

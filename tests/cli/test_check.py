@@ -97,6 +97,15 @@ def test_variables_count_as_in_a_service_and_stale_ones_are_errors(run, write):
     assert (stale.exit_code, "AR315" in stale.output) == (1, True)
 
 
+def test_the_settings_of_the_process_count(run, write):
+    write("include: [../common.yaml]", "ops/r.yaml")
+    write("policies: {}", "common.yaml")
+    assert "AR310" in run("check", "ops/r.yaml").output
+    assert run("check", "ops/r.yaml", env={"AIORESILIENCE_ROOT": "."}).exit_code == 0
+    assert "AR102" in run("check", "ops/r.yaml", env={"AIORESILIENCE_MAX_BYTES": "9"}).output
+    assert "AR323" in run("check", "ops/r.yaml", env={"AIORESILIENCE_MAX_BYTES": "some"}).output
+
+
 def test_names_in_code_are_compared(run, write):
     write('@resilient("b")\ndef f(): ...\n'.replace("version: 1\n", ""), "src/service.py")
     result = run("check", write(FINE), "--code", "src", "--strict")

@@ -170,7 +170,7 @@ def test_hover_shows(server, marked, shown):
         pytest.param(f"{INSIDE}    bulkhead: {{use: pool, max_waiting: 3}}\n", 3, "Incorrect type", id="beside use"),
         pytest.param(f"{INSIDE}    order: [retry, retry]\n", 3, "duplicate", id="twice in order"),
         pytest.param("version: 2\n", 0, "Valid values: 1", id="another version"),
-        pytest.param("version: 1\npolicies: {Pay: {}}\n", 1, "", id="a malformed name"),
+        pytest.param("version: 1\npolicies: {Pay: {}}\n", 1, "expected a name of lower-case", id="a malformed name"),
         pytest.param(f"{INSIDE}    timeout: 2s\n    timeout: 3s\n", 4, "unique", id="a key twice"),
     ],
 )

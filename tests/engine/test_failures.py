@@ -83,6 +83,13 @@ def test_a_rejection_further_in_is_told_from_one_that_came_through_the_function(
     assert Judge().of_error(BulkheadFullError("full"), 1.0) is NEUTRAL
 
 
+def test_a_rejection_in_the_words_of_an_exception_config_is_one_where_the_function_never_began():
+    words = ValueError("try later")
+    words.__cause__ = BulkheadFullError("full")
+    assert Judge().of_error(words, started=None) is REJECTED
+    assert Judge().of_error(words, started=1.0) is FAILURE
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit()])
 def test_what_comes_from_outside_is_neutral(error):
     assert Judge().of_error(error, 1.0) is NEUTRAL

@@ -1,12 +1,13 @@
 import asyncio
+import threading
 
 import pytest
 
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
-from aioresilience.scope import Timeline, current_deadline, cut_by, detached_deadline, sleep
+from aioresilience.scope import Timeline, TimerQueue, current_deadline, cut_by, detached_deadline, sleep
 from aioresilience.testing import VirtualClock
-from aioresilience.timeout import Deadline, DeadlineConfig, TimeoutConfig, TimeoutManager
+from aioresilience.timeout import Deadline, DeadlineConfig, DeadlineManager, TimeoutConfig, TimeoutManager
 
 
 def timeout(clock, seconds, **fields):
@@ -160,6 +161,13 @@ async def test_a_deadline_that_has_passed_refuses_before_the_function_starts():
     assert caught.value.neutral
 
 
+async def test_a_deadline_that_has_passed_says_when():
+    clock = VirtualClock()
+    manager = DeadlineManager(clock.wall() - 3, name="export", clock=clock)
+    with pytest.raises(OperationTimeoutError, match="deadline passed 3 s before the call in 'export'"):
+        await manager.execute(sleep, 1, clock)
+
+
 async def test_guards_inside_can_tell_our_cut_from_a_foreign_cancel():
     clock, seen = VirtualClock(), []
 
@@ -207,6 +215,28 @@ async def test_sleep_leaves_no_timer_when_cancelled():
     assert clock.pending == 0
     await sleep(0, clock)
     await sleep(0.001)
+
+
+async def test_a_thread_that_comes_in_between_with_its_own_loop_changes_no_queue(monkeypatch):
+    line, asked = Timeline(clock=SYSTEM_CLOCK), TimerQueue.task
+
+    async def elsewhere():
+        line.open(1.0).leave(None)
+
+    def interrupted(queue):
+        found = asked(queue)
+        if threading.current_thread() is threading.main_thread():
+            thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+            thread.start()
+            thread.join()
+        return found
+
+    scope = line.open(1.0)
+    monkeypatch.setattr(TimerQueue, "task", interrupted)
+    queue, task = line.here()
+    assert queue is line.queue(asyncio.get_running_loop())
+    assert task is asyncio.current_task()
+    scope.leave(None)
 
 
 async def test_a_scope_needs_a_running_task():

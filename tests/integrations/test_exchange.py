@@ -30,6 +30,7 @@ from aioresilience import (
     LoadSheddingConfig,
     current_deadline,
 )
+from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.fastapi import (
     AdaptiveConcurrencyMiddleware,
     BackpressureMiddleware,
@@ -146,6 +147,27 @@ async def test_an_app_that_begins_to_listen_late_misses_nothing():
     await request.done()
     assert [message["body"] for message in got] == [b"one", b"two", b"three"]
     assert request.status == 200
+
+
+async def test_a_watch_that_ends_before_it_began_is_in_nobodys_way():
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    listener = Listener(receive, lambda: None)
+    listener.listen()
+    listener.stop()  # before the loop has turned
+    assert await asyncio.wait_for(listener.receive(), 5) == {"type": "http.disconnect"}
+
+
+async def test_a_server_that_cannot_receive_is_the_apps_to_meet():
+    async def receive() -> Any:
+        raise RuntimeError("the server's own trouble")
+
+    listener = Listener(receive, lambda: None)
+    listener.listen()
+    await asyncio.sleep(0.01)
+    with pytest.raises(RuntimeError, match="trouble"):
+        await listener.receive()
 
 
 async def test_a_client_that_leaves_while_it_waits_gives_up_its_turn():

@@ -18,6 +18,7 @@ from aioresilience.integrations.fastapi import (
     add_problem_handlers,
     get_client_ip,
     problem_handlers,
+    problem_responses,
     protect,
     resilience_lifespan,
 )
@@ -256,6 +257,17 @@ async def test_the_lifespan_loads_watches_and_hands_out_the_registry(tmp_path: P
         assert (await get(app)).status == 200
         assert registry.status()["watcher"]["alive"]
     assert not registry.status()["watcher"]["alive"]
+
+
+async def test_the_openapi_document_tells_of_problems():
+    app = FastAPI(responses=problem_responses())
+
+    @app.get("/")
+    async def endpoint() -> str:
+        return "ok"
+
+    told = app.openapi()["paths"]["/"]["get"]["responses"]
+    assert [list(told[status]["content"]) for status in ("429", "503", "504")] == [["application/problem+json"]] * 3
 
 
 async def test_the_lifespan_of_the_app_runs_within():

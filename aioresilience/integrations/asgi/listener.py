@@ -25,8 +25,11 @@ class Listener:
 
     def listen(self) -> None:
         """Begin, unless there is something that the app has not heard yet."""
-        if not self._kept and self._task is None:
+        if not self._kept and not self._listens():
             self._task = asyncio.get_running_loop().create_task(self._hear(), name="aioresilience: disconnect?")
+
+    def _listens(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     def stop(self) -> None:
         """Stop; what was heard is kept."""
@@ -36,7 +39,7 @@ class Listener:
     async def receive(self) -> Message:
         """Return the next message for the app."""
         while not self._kept:
-            if self._task is None:
+            if self._task is None or self._task.done():
                 return await self._receive()
             await asyncio.wait([self._task])
         return self._kept.popleft()
@@ -51,7 +54,5 @@ class Listener:
                 gone = message["type"] == "http.disconnect"
         except Exception:
             return  # the server's own trouble; the app meets it when it receives
-        finally:
-            self._task = None
         if gone:
             self._left()

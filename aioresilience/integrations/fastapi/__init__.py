@@ -12,7 +12,7 @@ from aioresilience.integrations.fastapi.guards import (
     LoadSheddingMiddleware,
 )
 from aioresilience.integrations.fastapi.lifespan import resilience_lifespan
-from aioresilience.integrations.fastapi.problems import add_problem_handlers, problem_handlers
+from aioresilience.integrations.fastapi.problems import add_problem_handlers, problem_handlers, problem_responses
 from aioresilience.integrations.fastapi.rate_limits import get_client_ip, rate_limit_dependency
 from aioresilience.integrations.fastapi.retrying import RetryMiddleware, retry_route
 from aioresilience.integrations.fastapi.timing import TimeoutMiddleware
@@ -33,6 +33,7 @@ __all__ = [
     "add_problem_handlers",
     "get_client_ip",
     "problem_handlers",
+    "problem_responses",
     "protect",
     "rate_limit_dependency",
     "resilience_lifespan",

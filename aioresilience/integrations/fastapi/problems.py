@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 from aioresilience.exceptions import FallbackFailedError, OperationTimeoutError, RejectionError
 from aioresilience.integrations.extras import extra
@@ -16,6 +17,18 @@ with extra("fastapi", "Starlette"):
     from starlette.websockets import WebSocket
 
 Handler = Callable[[HTTPConnection, Exception], Awaitable[Response | None]]
+
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "reason": {"type": "string"},
+    },
+}
 
 TRY_AGAIN_LATER: Final = 1013
 """The code that closes a WebSocket (registered with IANA)."""
@@ -30,6 +43,14 @@ async def answer_problem(connection: HTTPConnection, error: Exception) -> Respon
     if problem is None:
         raise error
     return JSONResponse(problem.content(), problem.status, problem.headers(), MEDIA_TYPE)
+
+
+def problem_responses() -> dict[int | str, dict[str, Any]]:
+    """Return what the OpenAPI document says of refusals and overruns, for `FastAPI(responses=...)`."""
+    return {
+        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+        for status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+    }
 
 
 def problem_handlers() -> dict[type[Exception], Handler]:

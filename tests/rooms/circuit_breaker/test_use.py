@@ -413,6 +413,16 @@ async def _closed(clock: VirtualClock, timeout: float | None) -> CircuitBreaker:
     return breaker(clock, timeout=timeout)
 
 
+async def test_an_observed_breaker_cuts_nothing_and_says_what_it_would_have_cut():
+    clock, answered = VirtualClock(), asyncio.Event()
+    circuit = breaker(clock, timeout=5.0, mode="observe")
+    (task,) = await start(circuit, answered.wait)
+    await clock.advance(6.0)
+    answered.set()
+    assert await task is True
+    assert circuit.counts.observed == 1
+
+
 async def test_a_cancel_is_never_swallowed(clock: VirtualClock):
     circuit = await half_open(clock, timeout=5.0)
     tasks = await start(circuit, forever)

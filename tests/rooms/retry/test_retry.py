@@ -13,6 +13,7 @@ import weakref
 
 import pytest
 
+from aioresilience.bulkhead import Bulkhead, BulkheadConfig
 from aioresilience.calls import ANYONE, Call, Caller, invoker
 from aioresilience.exceptions import (
     BulkheadFullError,
@@ -26,6 +27,7 @@ from aioresilience.exceptions import (
 from aioresilience.failures import Classifier, Rule
 from aioresilience.modes import Gradual
 from aioresilience.pattern import Context
+from aioresilience.policy import Policy
 from aioresilience.retry import RetryConfig, RetryMetrics, RetryPolicies, RetryPolicy, RetryStrategy, retry, with_retry
 from aioresilience.scope import Timeline
 
@@ -311,6 +313,16 @@ async def test_rejections_that_are_retried_hide_no_upstream_error_either(policy,
         await finish(policy(retry_on_rejections=True).execute(one))
     assert one.calls == 3
     assert isinstance(caught.value.__context__, CircuitBreakerOpenError)
+
+
+@pytest.mark.parametrize(("wanted", "attempts"), [(False, 1), (True, 3)])
+async def test_a_rejection_in_the_words_of_an_exception_config_is_one_too(policy, clock, finish, wanted, attempts):
+    pool = Bulkhead("db", BulkheadConfig(max_concurrent=1), ExceptionConfig(exception_type=Boom), clock=clock)
+    assert pool.machine.try_take()
+    whole = Policy("p", [policy(retry_on_rejections=wanted), pool], clock=clock)
+    with pytest.raises(Boom, match="full"):
+        await finish(whole.call(asyncio.sleep, 0))
+    assert sum(pool.counts.rejected.values()) == attempts
 
 
 async def test_a_rejection_of_a_retry_returns_the_result_that_was_not_good_enough(policy, upstream, finish):
