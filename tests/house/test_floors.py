@@ -42,6 +42,8 @@ HOMES = {
     "httpx": ("integrations",),
     "httpx2": ("integrations",),
     "aiohttp": ("integrations",),
+    "django": ("integrations",),
+    "flask": ("integrations",),
     "prometheus_client": ("integrations",),
     "opentelemetry": ("integrations",),
     "typer": ("cli",),

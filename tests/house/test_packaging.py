@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path):
 
 
 def test_the_wheel_carries_every_file_of_the_package(wheel: Path):
-    suffixes = {".py", ".lua", ".typed"}
+    suffixes = {".py", ".lua", ".typed", ".yaml"}
     ours = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "aioresilience").rglob("*") if path.suffix in suffixes
     }
