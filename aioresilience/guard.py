@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Trace
+from aioresilience.calls import Call, Caller, Exit, Handler, Trace
 from aioresilience.events import ResilienceEvent, audience, global_bus
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
@@ -73,6 +73,10 @@ class Guard(Pattern[ConfigT]):
     def judge(self, context: Context) -> Judge:
         """Return how this pattern tells failures from successes."""
         return Judge(context.classify, attempt_timeout=context.attempt_timeout)
+
+    def bound(self, context: Context) -> Callable[[Caller, Trace], Exit] | None:
+        """Return what limits an admitted call in time outside of `layer`, None where nothing does."""
+        return None
 
     def fact(self, moment: str, error: BaseException | None = None) -> ResilienceEvent | None:
         """Build the event of a moment: admitted, succeeded, failed, neutral, rejected; None for no event."""
