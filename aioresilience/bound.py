@@ -8,15 +8,13 @@ from enum import IntEnum
 from typing import ClassVar
 
 from aioresilience import callables
-from aioresilience.calls import Call, Caller, Handler, Trace
+from aioresilience.calls import Call, Caller, Exit, Handler, Trace
 from aioresilience.events import EventType, TimeoutEvent
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.failures import NEUTRAL, SUCCESS, Judge
 from aioresilience.modes import Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
 from aioresilience.scope import Scope, Timeline
-
-Exit = Callable[[BaseException | None], BaseException | None]
 
 
 class Bound(Pattern[ConfigT]):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
 
 _COROUTINE = inspect.CO_COROUTINE
+_MARK = getattr(asyncio.coroutines, "_is_coroutine", object())
+"""By which asyncio lets an object say that calling it gives a coroutine; mocks have an attribute of every name."""
 
 
 class WorkerRunningError(asyncio.CancelledError):
@@ -102,7 +104,7 @@ def is_coroutine_callable(func: Callable[..., object]) -> bool:
         return True
     while isinstance(func, functools.partial):
         func = func.func
-    if inspect.iscoroutinefunction(func) or getattr(func, "_is_coroutine", None) is not None:
+    if inspect.iscoroutinefunction(func) or getattr(func, "_is_coroutine", None) is _MARK:
         return True
     call = getattr(type(func), "__call__", None)  # noqa: B004  # what it is, not whether it is there
     return not inspect.isroutine(func) and inspect.iscoroutinefunction(call)
@@ -131,7 +133,7 @@ def awaitable(func: Callable[..., object]) -> Callable[..., Awaitable[object]]:
         return func  # type: ignore[return-value]  # told apart at run time
     if not callable(func):
         raise TypeError(f"expected a function, got {type(func).__name__}; pass the function, not what it returns")
-    if inspect.isasyncgenfunction(func):
+    if _generates(func):
         raise TypeError(_generator_refused(func))
     return in_worker(func)
 
@@ -160,7 +162,7 @@ def as_function(
 
 def require_async(func: Callable[..., object], decorator: str) -> None:
     """Refuse what a decorator cannot guard: plain functions and async generator functions."""
-    if inspect.isasyncgenfunction(func):
+    if _generates(func):
         raise TypeError(_generator_refused(func))
     if not is_coroutine_callable(func):
         raise TypeError(
@@ -196,6 +198,10 @@ def decorate(
         return await execute(func, *args, **kwargs)
 
     return wrapper
+
+
+def _generates(func: Callable[..., object]) -> bool:
+    return inspect.isasyncgenfunction(func) or inspect.isasyncgenfunction(getattr(type(func), "__call__", None))  # noqa: B004
 
 
 def _generator_refused(func: Callable[..., object]) -> str:

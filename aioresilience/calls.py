@@ -79,6 +79,9 @@ class Call:
 
 Handler = Callable[[Call], Awaitable[object]]
 
+Exit = Callable[[BaseException | None], BaseException | None]
+"""Ends what was begun around a block: takes the error that ended the block, returns the one to raise."""
+
 
 def invoker(clock: Clock) -> Handler:
     """Return the innermost layer, which notes when the function starts."""

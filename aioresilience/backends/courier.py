@@ -7,6 +7,7 @@ the time budget: by the server, or with None once the server counts as away.
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final
@@ -22,6 +23,9 @@ LARGEST_BATCH: Final = 500
 LATE: Final = 0.05
 GRACE: Final = 0.02
 """Seconds: when a timer rings later than LATE, this process stood still, and answers may lie unread."""
+TURN: Final = 0.002
+TURNS: Final = 5
+"""Seconds and number of the turns by which this thread tells whether it is late itself."""
 PROBES: Final = 3
 BEATS: Final = 3
 """Heartbeats that a process may miss before it is not counted any more."""
@@ -50,7 +54,7 @@ class Courier:
         self._bundles: set[Bundle] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
-        self._active = False
+        self._active = self._doubting = False
         self._beat: asyncio.TimerHandle | None = None
         self._probing: asyncio.Task[None] | None = None
 
@@ -111,8 +115,22 @@ class Courier:
         self.checks += sum(len(check.futures) for check in batch)
         self._answer(batch, list(rows(answer)))
         now = self._loop.time()
-        if self.health.answered(now, now - begun):
+        if self.health.answered(now, now - begun) and not self._doubting:
+            self._doubting = True
+            self._later(self._judge_slowness())
+
+    async def _judge_slowness(self) -> None:
+        """Count the server as away, unless it is this thread that is late: then its answers were, too."""
+        late = []
+        for _ in range(TURNS):
+            begun = self._loop.time()
+            await asyncio.sleep(TURN)
+            late.append(self._loop.time() - begun - TURN)
+        self._doubting = False
+        if statistics.median(late) < self.config.slow / 2:
             self.trip("slow")
+        else:
+            self.health.forget()
 
     def _answer(self, batch: Sequence[Check], answers: Sequence[Row]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Check, Row]]] = {}

@@ -48,11 +48,15 @@ class Health:
         """Return the median latency of the last second, 0 where nothing was asked."""
         return statistics.median(latency for _, latency in self._answers) if self._answers else 0.0
 
+    def forget(self) -> None:
+        """Begin to watch anew."""
+        self._answers.clear()
+        self._slow_since = None
+
     def failed(self, now: float, reason: str) -> None:
         """Count the server as away."""
         self.reason = reason
-        self._answers.clear()
-        self._slow_since = None
+        self.forget()
         if now - self._recovered_at > FLAPPING:
             self._pause = FIRST_PAUSE
 

@@ -9,23 +9,22 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final, Self, cast
 
-from aioresilience.calls import Call, Caller, Handler, Trace
+from aioresilience.calls import Caller, Exit, Handler, Trace
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
+from aioresilience.circuit_breaker.own_timeout import OwnTimeout
 from aioresilience.clock import Clock
 from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
 from aioresilience.exceptions import (
     CircuitBreakerOpenError,
     CircuitBreakerReason,
     ExceptionConfig,
-    OperationTimeoutError,
     RejectionError,
 )
 from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
 from aioresilience.guard import Guard
-from aioresilience.modes import Mode, enforcer
+from aioresilience.modes import enforcer
 from aioresilience.pattern import ALONE, Context
-from aioresilience.scope import Scope, Timeline
 
 _OPEN, _BUSY = CircuitBreakerReason.CIRCUIT_OPEN, CircuitBreakerReason.HALF_OPEN_REJECTION
 _NAMES = {state: state.name.lower() for state in CircuitState}
@@ -150,49 +149,17 @@ class Circuit(Guard[CircuitConfig]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Bound the call in time where `timeout` is set, then go the path of every guard."""
+        own = self._own_timeout(context)
+        return super().layer(inner if own is None else own.around(inner), context)
+
+    def _own_timeout(self, context: Context) -> OwnTimeout | None:
         limit = self.config.timeout
-        return super().layer(inner if limit is None else self._bounded(inner, limit, self.mode_in(context)), context)
+        return None if limit is None else OwnTimeout(self, limit, self.enforcing(self.mode_in(context)))
 
-    def _bounded(self, inner: Handler, limit: float, mode: Mode) -> Handler:
-        line, enforced = Timeline(clock=self.clock, on_stall=self._stalled), self.enforcing(mode)
-
-        async def bounded(call: Call) -> object:
-            if not enforced(call.caller):
-                return await self._watched(inner, call, limit)
-            scope = line.open(limit)
-            try:
-                result = await inner(call)
-            except BaseException as error:
-                if not scope.leave(error):
-                    raise
-                raise self._timed_out(limit, scope, call.trace) from error
-            scope.leave(None)
-            return result
-
-        return bounded
-
-    async def _watched(self, inner: Handler, call: Call, limit: float) -> object:
-        """Let an observed call run as long as it takes; report when enforcing would have cut it."""
-        begun = self.clock.monotonic()
-        try:
-            return await inner(call)
-        finally:
-            elapsed = self.clock.monotonic() - begun
-            if elapsed > limit:
-                self.counts.observed += 1
-                self.decide(call.noted(), "would_cut", waited=elapsed)
-
-    def _timed_out(self, limit: float, scope: Scope, trace: Trace | None) -> OperationTimeoutError:
-        error = OperationTimeoutError(
-            f"timeout of {limit:g} s exceeded in circuit breaker {self.name!r}",
-            self.name, self.type_name, CircuitBreakerReason.TIMEOUT, policy=self.policy, timeout=limit,
-        )  # fmt: skip
-        error.neutral, error.waited, error.earlier = scope.stalled, limit, tuple(trace or ())
-        self.decided(error)
-        return error
-
-    def _stalled(self, late: float) -> None:
-        self.decide([], "loop_stalled", waited=late)
+    def bound(self, context: Context) -> Callable[[Caller, Trace], Exit] | None:
+        """Return the breaker's own timeout."""
+        own = self._own_timeout(context)
+        return None if own is None else own.open
 
     def retune(self, config: CircuitConfig) -> None:
         """Take new rules; the state and what its window holds stay, a window of another kind starts empty."""

@@ -13,14 +13,15 @@ from aioresilience.backends import BackendConfig
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
-from aioresilience.config.document import Frame, Override, Settings
+from aioresilience.config.document import Frame, Settings
 from aioresilience.config.inherit import Inheritance
 from aioresilience.config.interpolate import Interpolation
 from aioresilience.config.layers import Layers
 from aioresilience.config.lean import dismantle, lean
 from aioresilience.config.lint import Subject, lint
 from aioresilience.config.names import KnownNames
-from aioresilience.config.places import Block, Items, Place
+from aioresilience.config.overriding import overridden
+from aioresilience.config.places import Block, Place
 from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES, collector_paused
 from aioresilience.config.report import Report, shown
@@ -28,11 +29,11 @@ from aioresilience.config.routes import check_routes
 from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
 from aioresilience.config.sources import AnySource, FileSource, Gathering, MappingSource, ReadBytes, TextSource
-from aioresilience.config.spec import Document, OverrideSpec, PolicySpec
-from aioresilience.config.tree import from_plain, nest, with_origin
+from aioresilience.config.spec import Document, PolicySpec
+from aioresilience.config.tree import from_plain, nest
 from aioresilience.config.variables import Variables
 from aioresilience.config.vocabulary import Vocabulary
-from aioresilience.config.written import Written, without
+from aioresilience.config.written import Written
 from aioresilience.pattern import AnyPattern
 
 BREATH: Final = 0.001
@@ -157,7 +158,7 @@ class _Loading:
         written = Written(tree, self._setting.vocabulary, checker, inheritance, self._report, self._setting.breathe)
         written.check()
         self._service(tree, frame)
-        tree, overrides, everywhere = self._overridden(tree, checker)
+        tree, overrides, everywhere = overridden(tree, checker, self._layers, self._report, self._setting.now)
         tree = self._patched(tree)
         inheritance = Inheritance(tree, self._layers)
         assembly = Assembly(
@@ -250,49 +251,6 @@ class _Loading:
         if expected and frame.service is not None and frame.service != expected:
             message = f"this document is for {shown(frame.service)}, and this service is {shown(expected)}"
             self._report.add("AR213", tree.value_place("service"), message, path="service")
-
-    def _overridden(self, tree: Block, checker: Checker) -> tuple[Block, tuple[OverrideSpec, ...], Block]:
-        """Lay the overrides that have not expired over their policies; those for all of them come later."""
-        specs: list[OverrideSpec] = []
-        everywhere = Block()
-        given = tree.get("overrides")
-        listed = given if isinstance(given, Items) else Items()
-        for index, one in enumerate(listed):
-            if not isinstance(one, Block) or not isinstance(one.get("set"), Block):
-                continue
-            override = checker.part(Override, without(one, ("set",))).value
-            if override is None:
-                continue
-            place = listed.value_place(index)
-            spec = OverrideSpec(
-                override.policy, override.expires.timestamp(), override.reason, override.by,
-                override.expires.timestamp() > self._setting.now, place,
-            )  # fmt: skip
-            specs.append(spec)
-            patch = one["set"]
-            if not isinstance(patch, Block):
-                continue
-            patch = with_origin(patch, "override") if spec.active else patch
-            if spec.policy != "*":
-                tree = self._override(tree, spec, one, patch)
-            elif spec.active:
-                everywhere = self._layers.policy(everywhere, patch)
-        return tree, tuple(specs), everywhere
-
-    def _override(self, tree: Block, spec: OverrideSpec, one: Block, patch: Block) -> Block:
-        known = tree.get("policies")
-        known = known if isinstance(known, Block) else Block()
-        if not isinstance(known.get(spec.policy), Block):
-            near = suggest(spec.policy, known)
-            hint = f"did you mean '{near}'?" if near else "delete the override"
-            message = f"unknown policy {shown(spec.policy)}"
-            self._report.add("AR314", one.value_place("policy"), message, hint=hint, path="overrides")
-            return tree
-        if not spec.active:
-            return tree
-        named = Block(patch.source)
-        named.put(spec.policy, patch, one.pair("set"))
-        return self._layers.document(tree, nest(("policies",), named, one.value_place("set")))
 
     def _patched(self, tree: Block) -> Block:
         for name, fields in self._setting.patches.items():

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
-from aioresilience.bound import Bound, Exit
-from aioresilience.calls import Caller, Trace
+from aioresilience.bound import Bound
+from aioresilience.calls import Caller, Exit, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import global_bus
 from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.recovering import Repeat, Replace
 
 
 class _GuardStep:
@@ -49,6 +50,20 @@ class _BoundStep:
         self.mode = pattern.mode_in(context)
 
 
+class _LimitStep:
+    """The bound in time that a guard sets itself to what it has admitted."""
+
+    __slots__ = ("config", "open", "pattern")
+
+    def __init__(self, pattern: Guard, limit: Callable[[Caller, Trace], Exit]) -> None:  # type: ignore[type-arg]
+        self.pattern = pattern
+        self.config = pattern.config
+        self.open = limit
+
+
+_Step = _GuardStep | _BoundStep | _LimitStep
+
+
 class Entrance:
     """What all admissions under the same patterns have in common, made once."""
 
@@ -60,7 +75,7 @@ class Entrance:
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
         active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
-        self.steps = tuple(step for pattern in active if (step := _step(pattern, context)) is not None)
+        self.steps = tuple(step for pattern in active for step in _steps(pattern, context))
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))
         """What can only run a function again, or answer in its place."""
 
@@ -77,10 +92,14 @@ class Entrance:
         return True
 
 
-def _step(pattern: AnyPattern, context: Context) -> _GuardStep | _BoundStep | None:
+def _steps(pattern: AnyPattern, context: Context) -> Iterator[_Step]:
+    if isinstance(pattern, Bound):
+        yield _BoundStep(pattern, context)
     if isinstance(pattern, Guard):
-        return _GuardStep(pattern, context)
-    return _BoundStep(pattern, context) if isinstance(pattern, Bound) else None
+        yield _GuardStep(pattern, context)
+        limit = pattern.bound(context)
+        if limit is not None:
+            yield _LimitStep(pattern, limit)
 
 
 class Admission:
@@ -95,7 +114,7 @@ class Admission:
         self._entrance = entrance
         self._caller = caller
         self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
-        self._rest: Iterator[_GuardStep | _BoundStep] | None = None
+        self._rest: Iterator[_Step] | None = None
         self._waits_at: _GuardStep | None = None
         self._trace: Trace | None = None
         self._started: float | None = None
@@ -147,7 +166,9 @@ class Admission:
             self._tickets.append((None, leave))
         return self._entrance
 
-    def _open(self, step: _BoundStep) -> Exit:
+    def _open(self, step: _BoundStep | _LimitStep) -> Exit:
+        if isinstance(step, _LimitStep):
+            return step.open(self._caller, self._noted())
         return step.pattern.enter(self._caller, step.mode, step.judge, self._when, self._noted())
 
     def _noted(self) -> Trace:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Awaitable, Callable, Mapping
 
-from aioresilience.bound import Exit
-from aioresilience.calls import Caller
+from aioresilience.calls import Caller, Exit
 from aioresilience.policy.admission import Entrance
 from aioresilience.policy.fused import AnyFunction
 from aioresilience.policy.partition import Partitions

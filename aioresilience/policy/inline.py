@@ -13,6 +13,7 @@ import copy
 import functools
 import inspect
 import itertools
+import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,18 +42,23 @@ class Text:
 
     parameters: tuple[str, ...]
     """Those after `self`."""
-    body: Sequence[ast.stmt]
+    source: str
     names: Mapping[str, object]
     """What its global names mean."""
+
+    def body(self) -> Statements:
+        """Return the statements, to be changed at will: parsing costs a tenth of copying."""
+        return ast.parse(self.source).body
 
 
 @functools.cache
 def text_of(method: FunctionType) -> Text | None:
     """Return the text of a method, None where there is none to be found, it is not plain, or the file has changed."""
     try:
-        source = textwrap.dedent(inspect.getsource(method))
+        lines = linecache.getlines(method.__code__.co_filename)[method.__code__.co_firstlineno - 1 :]
+        source = textwrap.dedent("".join(inspect.getblock(lines)))  # inspect.getsource would look at every module
         function = ast.parse(source).body[0]
-    except (OSError, TypeError, SyntaxError):
+    except (IndexError, SyntaxError):
         return None
     if not isinstance(function, ast.FunctionDef) or not _is_simple(function.args) or not _is_plain(function.body):
         return None
@@ -61,7 +67,7 @@ def text_of(method: FunctionType) -> Text | None:
         return None
     names = [argument.arg for argument in function.args.args]
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    return Text(tuple(names[1:]), body, method.__globals__)
+    return Text(tuple(names[1:]), ast.unparse(ast.Module(body, [])), method.__globals__)
 
 
 def _is_simple(arguments: ast.arguments) -> bool:
@@ -184,9 +190,10 @@ class Writer:
     def _write_out(self, text: Text, call: ast.Call, target: str | None) -> Statements:
         assert isinstance(call.func, ast.Attribute)
         before: Statements = []
-        stored = _stored(text.body)
+        statements = text.body()
+        stored = _stored(statements)
         meant: dict[str, ast.expr] = {name: ast.Name(self._new(name), ast.Load()) for name in stored}
-        result = _result(text.body)
+        result = _result(statements)
         if target is not None and result in stored and result not in text.parameters:
             meant[result] = ast.Name(target, ast.Load())
         given = zip(("self", *text.parameters), (call.func.value, *call.args), strict=True)
@@ -199,7 +206,7 @@ class Writer:
             else:
                 meant[name] = value
         rename = _Rename(meant, functools.partial(self._global, text.names), self._fixed)
-        body = [rename.visit(copy.deepcopy(statement)) for statement in text.body]
+        body = [rename.visit(statement) for statement in statements]
         return before + self.expand(_without_returns(body, target))
 
     def _new(self, name: str) -> str:
@@ -314,11 +321,12 @@ def _without_returns(body: Sequence[ast.stmt], target: str | None) -> Statements
 
 def _split(statement: ast.If, rest: Statements, target: str | None) -> ast.If:
     yes, no = statement.body, statement.orelse
+    both = not _ends(yes) and not _ends(no)
     if not _ends(yes):
-        yes = yes + rest
+        yes = [*yes, *(copy.deepcopy(rest) if both else rest)]
     if not _ends(no):
-        no = no + rest
-    return ast.If(statement.test, _without_returns(yes, target), _without_returns(copy.deepcopy(no), target))
+        no = [*no, *rest]
+    return ast.If(statement.test, _without_returns(yes, target), _without_returns(no, target))
 
 
 def _may_return(statement: ast.stmt) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from aioresilience.bound import Exit
-from aioresilience.calls import Call, Caller, Handler, invoker
+from aioresilience.calls import Call, Caller, Exit, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.admission import Entrance

@@ -4,7 +4,7 @@ import functools
 import inspect
 import threading
 import warnings
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
@@ -69,6 +69,12 @@ async def test_a_mock_of_an_async_function_is_awaited():
     mock.assert_awaited_once_with(1, a=2)
 
 
+async def test_a_mock_of_a_plain_function_is_called_like_one():
+    work = MagicMock(return_value="done")
+    assert await Bulkhead().execute(work, 1) == "done"
+    work.assert_called_once_with(1)
+
+
 async def test_a_plain_function_runs_in_a_worker_thread_with_the_callers_context():
     variable = contextvars.ContextVar("variable")
     variable.set("here")
@@ -119,8 +125,15 @@ def test_a_decorator_refuses_async_generator_functions_and_says_what_to_do():
     async def stream():
         yield 1
 
-    with pytest.raises(TypeError, match=r"async with policy\.admit"):
-        callables.require_async(stream, "bulkhead")
+    class Stream:
+        async def __call__(self):
+            yield 1
+
+    for func in (stream, functools.partial(stream), Stream()):
+        with pytest.raises(TypeError, match=r"async with policy\.admit"):
+            callables.require_async(func, "bulkhead")
+        with pytest.raises(TypeError, match=r"async with policy\.admit"):
+            callables.awaitable(func)
 
 
 def test_a_decorated_function_keeps_its_signature():

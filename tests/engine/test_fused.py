@@ -284,7 +284,7 @@ async def test_a_method_is_decorated_too():
 
 def test_what_has_no_source_is_called(monkeypatch):
     text_of.cache_clear()
-    monkeypatch.setattr("inspect.getsource", lambda _: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr("linecache.getlines", lambda file: [])
     try:
         shape = shape_of([Bulkhead("x")], Context(), SYSTEM_CLOCK)
         assert "p0.admit(caller)" in source(shape)[0]
@@ -294,7 +294,7 @@ def test_what_has_no_source_is_called(monkeypatch):
 
 def test_a_source_that_has_changed_since_is_not_written_out(monkeypatch):
     text_of.cache_clear()
-    monkeypatch.setattr("inspect.getsource", lambda _: "def admit(self, caller):\n    return None\n")
+    monkeypatch.setattr("linecache.getlines", lambda file: ["def admit(self, caller):\n", "    return None\n"] * 400)
     try:
         shape = shape_of([Bulkhead("x")], Context(), SYSTEM_CLOCK)
         assert "p0.admit(caller)" in source(shape)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +14,7 @@ import pytest
 
 from aioresilience import Policy, RateLimitExceededError
 from aioresilience.backends import Backend, BackendConfig
+from aioresilience.backends.health import Health
 from aioresilience.rate_limiting import FleetRateLimit, RateLimiterConfig
 from aioresilience.testing import EventLog
 from tests.redis.proxy import FaultProxy
@@ -315,3 +318,29 @@ async def test_the_fleet_is_counted_where_it_is_not_configured(make):
     async with asyncio.timeout(20):
         while not await seen():
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_process_that_is_late_itself_does_not_blame_the_server(make, monkeypatch, late):
+    monkeypatch.setattr(Health, "answered", lambda health, now, latency: latency > 0)  # a second of slow answers
+    backend, done = make(timeout=5.0, slow=0.02), threading.Event()
+    policy, turns = policy_of(backend, rate="1000000/second"), []
+
+    def hog() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    interval, busy = sys.getswitchinterval(), threading.Thread(target=hog)
+    monkeypatch.setattr(Health, "forget", lambda health: turns.append(health))
+    try:
+        if late:
+            sys.setswitchinterval(0.05)  # whoever wants the interpreter waits for as long
+            busy.start()
+        await policy.call(ok)
+        await settled(lambda: turns)
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        if late:
+            busy.join()
+    assert backend.status()["trips"] == (0 if late else 1)

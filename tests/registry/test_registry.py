@@ -6,10 +6,11 @@ import pickle
 import pytest
 
 import aioresilience
-from aioresilience import Registry, UnknownPolicyError, configure, get_registry, resilient
+from aioresilience import OperationTimeoutError, Registry, UnknownPolicyError, configure, get_registry, resilient
 from aioresilience.config import ConfigError
 from aioresilience.registry import default
 from aioresilience.registry.names import declared_names
+from aioresilience.scope import Timeline
 from aioresilience.testing import EventLog, VirtualClock, bypass, override
 
 BASIC = """
@@ -189,6 +190,41 @@ async def test_admit_applies_bounds_and_gives_everything_back():
     assert isinstance(task.exception(), aioresilience.OperationTimeoutError)
     assert policy.bulkhead.machine.active == 0
     assert policy.bulkhead.counts.failed == 1
+
+
+async def test_admit_refuses_a_block_whose_time_was_over_before():
+    clock = VirtualClock()
+    registry = Registry.from_text("version: 1\npolicies: {p: {bulkhead: 1, deadline: 5s}}", clock=clock, environ={})
+    policy, scope = registry.get("p"), Timeline(clock=clock, is_deadline=True).open(1.0)
+    try:
+        clock.stall(2.0)
+        with pytest.raises(OperationTimeoutError, match="passed 1 s before"):
+            await policy.admit().enter()
+    finally:
+        scope.leave(None)
+    assert policy.bulkhead.machine.active == 0
+    assert policy.deadline.counts.neutral == 1
+
+
+@pytest.mark.parametrize(("mode", "cut"), [("enforce", True), ("observe", False)])
+async def test_admit_applies_the_breakers_own_timeout(mode, cut):
+    clock = VirtualClock()
+    block = f"{{failure_threshold: 1, timeout: 2s, mode: {mode}}}"
+    registry = Registry.from_text(f"version: 1\npolicies: {{p: {{circuit_breaker: {block}}}}}", clock=clock, environ={})
+    policy, done = registry.get("p"), asyncio.Event()
+
+    async def work():
+        async with policy.admit():
+            await done.wait()
+
+    task = asyncio.create_task(work())
+    await clock.advance(3.0)
+    done.set()
+    (raised,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(raised, OperationTimeoutError) is cut
+    assert policy.circuit_breaker.status()["state"] == ("open" if cut else "closed")
+    assert policy.circuit_breaker.counts.observed == (0 if cut else 1)
+    assert clock.pending == 0
 
 
 async def test_admit_settles_what_it_took_when_a_later_guard_refuses():
