@@ -16,7 +16,8 @@ from aioresilience.clock import Clock
 from aioresilience.events import global_bus
 from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.recovering import Repeat, Replace
 
 
 class _GuardStep:

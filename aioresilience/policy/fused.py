@@ -22,12 +22,13 @@ from aioresilience.clock import Clock
 from aioresilience.counts import row_of
 from aioresilience.failures import Judge, Outcome
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Context, PatternConfig, Recovering
+from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.clocking import read_once
 from aioresilience.policy.frame import INDENT, NAMES, deeper, frame
 from aioresilience.policy.inline import Writer
 from aioresilience.policy.passing import ANYHOW, Passing, passing_of
 from aioresilience.policy.shape import OF_A_PATTERN, Shape, active_of, shape_of
+from aioresilience.recovering import Recovering
 from aioresilience.scope import Scope, Timeline, TimerQueue
 from aioresilience.straight import STRAIGHT
 

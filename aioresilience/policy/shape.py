@@ -10,8 +10,9 @@ from typing import Final
 from aioresilience.bound import Bound
 from aioresilience.clock import Clock
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Context, Recovering
+from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.inline import finals
+from aioresilience.recovering import Recovering
 from aioresilience.scope import Scope, Timeline
 
 DEEPEST: Final = 15

@@ -17,7 +17,7 @@ PATIENCE = 60
 def watching(*words: str) -> Iterator[queue.Queue[str]]:
     """Run the command; what it prints comes line by line; it must end well when it is interrupted."""
     command = [sys.executable, "-m", "aioresilience", "watch", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     lines: queue.Queue[str] = queue.Queue()
     reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout])
     reader.start()
@@ -29,6 +29,10 @@ def watching(*words: str) -> Iterator[queue.Queue[str]]:
         reader.join(PATIENCE)
         process.stdout.close()
     assert code == 0
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
 
 
 def summary(lines: queue.Queue[str]) -> str:

@@ -16,7 +16,7 @@ FLOORS = (
     ("exceptions", "events", "logging", "units", "clock", "resources", "straight"),
     (
         *("callables", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
-        *("pattern", "guard", "bound", "backends"),
+        *("pattern", "recovering", "guard", "bound", "backends"),
     ),
     (
         *("circuit_breaker", "retry", "timeout", "bulkhead", "fallback", "backpressure", "adaptive_concurrency"),
