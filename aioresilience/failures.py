@@ -246,7 +246,10 @@ class Judge:
             return NEUTRAL
         if isinstance(error, OperationTimeoutError):
             return FAILURE
-        return self._of_exception(error)
+        outcome = self._of_exception(error)
+        if outcome is not FAILURE or (scope := cut_by()) is None:
+            return outcome
+        return self.of_cut(scope, started)  # the function made an error of its own of our cut
 
     def of_cut(self, scope: Scope | None, started: float | None) -> Outcome:
         """Judge a cancelled call by the scope of ours that cut it; None means that the cancel came from outside."""

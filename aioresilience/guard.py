@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from aioresilience import callables
 from aioresilience.calls import Call, Caller, Exit, Handler, Trace
-from aioresilience.events import ResilienceEvent, audience, global_bus
+from aioresilience.events import ResilienceEvent, audience
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
 from aioresilience.modes import Gradual, Mode
@@ -88,8 +88,8 @@ class Guard(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Admit, call, settle: the one path through every guard."""
-        settle, counts, emitter, mode = self.settle, self.counts, self.events, self.mode_in(context)
-        judge, bus, handler = self.judge(context), global_bus, self.handler
+        settle, counts, mode = self.settle, self.counts, self.mode_in(context)
+        judge, handler = self.judge(context), self.handler
         judge_result = judge.classify.of_result if judge.classify.reads_results else None
         admit, enter, holds = self.admitting(mode), self.entry(mode), self.holds
         lasting = holds and context.lasting
@@ -101,7 +101,7 @@ class Guard(Pattern[ConfigT]):
                 if ticket is None:
                     return await inner(call)
             counts.begun += 1
-            if emitter.handlers or bus.handlers:
+            if audience.steady and self.listening():
                 self.tell("admitted")
             try:
                 result = await inner(call)
@@ -120,7 +120,7 @@ class Guard(Pattern[ConfigT]):
                 self._keep(call.worker, ticket, outcome, call.started)
             elif not (lasting and self._lasts(call, result, ticket, outcome)):
                 settle(ticket, outcome, call.started)
-            if emitter.handlers or bus.handlers:
+            if audience.steady and self.listening():
                 self.tell(moment_of(outcome))
             return result
 
@@ -156,12 +156,12 @@ class Guard(Pattern[ConfigT]):
         if self.listening():
             self.tell("admitted")
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> IntEnum | None:
+        """Settle what `take` admitted; return why it failed, for the callbacks."""
         if error is not None:
-            self.settle_error(ticket, error, started, judge)
-        else:
-            self.settled(ticket, SUCCESS, started)
+            return self.settle_error(ticket, error, started, judge)
+        self.settled(ticket, SUCCESS, started)
+        return None
 
     def settled(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Settle a call that came back; count and tell how."""

@@ -91,7 +91,7 @@ class _Timed(Bound[ConfigT], Generic[ConfigT]):
     def ended(self, limit: float, elapsed: float) -> None:
         """Count the time and tell that the call ended."""
         self._time += elapsed
-        if audience.size and self.listening():
+        if audience.steady and self.listening():
             self._tell(EventType.TIMEOUT_SUCCESS, limit, elapsed)
 
     def _tell(self, event_type: EventType, limit: float, elapsed: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience.backends import BackendConfig
+from aioresilience.collector import collector_paused
 from aioresilience.config.assemble import Assembly, revision
 from aioresilience.config.checking import Checker
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, Severity, suggest
@@ -23,7 +24,7 @@ from aioresilience.config.names import KnownNames
 from aioresilience.config.overriding import overridden
 from aioresilience.config.places import Block, Place
 from aioresilience.config.process import PREFIX
-from aioresilience.config.reading import MAX_BYTES, collector_paused
+from aioresilience.config.reading import MAX_BYTES
 from aioresilience.config.report import Report, either, shown
 from aioresilience.config.routes import check_routes
 from aioresilience.config.secret_files import keep_secrets

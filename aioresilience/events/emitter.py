@@ -12,7 +12,7 @@ from typing import TypeVar
 from aioresilience.events.delivery import Counts, Handler, Inline, Receipt, Subscription
 from aioresilience.events.drain import in_handler
 from aioresilience.events.facts import ResilienceEvent
-from aioresilience.events.types import EVERY, EventKey, EventType, filed_under, registered_as
+from aioresilience.events.types import EVERY, OCCASIONAL, EventKey, EventType, filed_under, registered_as
 from aioresilience.logging import log_error
 
 PATIENCE = 0.2
@@ -26,12 +26,15 @@ _registering = RLock()
 
 
 class Audience:
-    """Count the publishers that have handlers: while there are none, one look tells that nobody listens."""
+    """Count the publishers that have handlers: while there are none, one look tells that nobody listens.
 
-    __slots__ = ("size",)
+    `steady` counts those with handlers for what happens at every call, and not only where one is refused or delayed.
+    """
+
+    __slots__ = ("size", "steady")
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size = self.steady = 0
 
 
 audience = Audience()
@@ -103,8 +106,8 @@ class _Publisher:
 
     def _keep(self, handlers: Handlers) -> None:
         """Replace the handlers, and the count in the audience with them; the caller holds the lock."""
-        more = bool(handlers) - bool(self.handlers)
-        audience.size += more
+        audience.size += bool(handlers) - bool(self.handlers)
+        audience.steady += _steady(handlers) - _steady(self.handlers)
         self.handlers = handlers
 
     def __del__(self) -> None:
@@ -202,6 +205,10 @@ class EventEmitter(_Publisher):
 
     def _audiences(self) -> tuple[Handlers, ...]:
         return self.handlers, global_bus.handlers
+
+
+def _steady(handlers: Handlers) -> bool:
+    return not handlers.keys() <= OCCASIONAL
 
 
 def _all(handlers: Handlers) -> list[Subscription]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, IntEnum
+from typing import Final
 
 
 class PatternType(IntEnum):
@@ -82,6 +83,17 @@ class EventType(IntEnum):
     RESTART_REQUIRED = 101
     NAME_UNRESOLVED = 102
 
+
+OCCASIONAL: Final = frozenset(
+    {
+        *(EventType.DECISION, EventType.STATE_CHANGE, EventType.CIRCUIT_FORCED, EventType.CIRCUIT_RELEASED),
+        *(EventType.RETRY_ATTEMPT, EventType.RETRY_EXHAUSTED, EventType.BUDGET_EXHAUSTED),
+        *(EventType.FALLBACK_EXECUTED, EventType.PRIMARY_FAILED, EventType.TIMEOUT_OCCURRED),
+        *(EventType.LOOP_STALLED, EventType.KEY_OVERFLOW, EventType.BACKEND_DEGRADED, EventType.BACKEND_RECOVERED),
+        *(member for member in EventType if member >= EventType.RELOAD_APPLIED),
+    }
+)
+"""What no call brings that simply starts and succeeds: who listens for nothing else makes such calls build no event."""
 
 EVERY = "*"
 """Registers a handler for all events."""

@@ -88,7 +88,7 @@ def _started(shape: Shape) -> str:
 
 def _heard(n: int) -> str:
     """Return the test whether to tell; one look at the audience answers it for most processes."""
-    return f"audience.size and p{n}.listening()"
+    return f"audience.steady and p{n}.listening()"
 
 
 def _settled(shape: Shape, n: int, alone: bool) -> Lines:

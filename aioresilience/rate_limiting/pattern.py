@@ -94,7 +94,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         charge = table.take(key, limit.monotonic())
         if charge is None:
             return self._admit_slowly(key, caller)
-        if audience.size and self.listening():
+        if audience.steady and self.listening():
             self._allowed((table, key, charge), caller.key)
         return table, key, charge
 

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import AnySource, ConfigError, Document
-from aioresilience.config.reading import collector_paused
 from aioresilience.exceptions import RevisionConflictError
+from aioresilience.logging import describe
 from aioresilience.registry import reporting
 from aioresilience.registry.diff import differences
 from aioresilience.registry.guards import check_against, objections
@@ -36,6 +37,9 @@ class Transaction:
                 return self._accept_own(self._own(), trigger)
             except ConfigError as error:
                 return self._reject_own(error, trigger)
+            except Exception as error:  # no wrong document, but a fault, ours or that of a pattern or a callable
+                self._registry.ledger.fail(describe(error))
+                raise
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
@@ -43,7 +47,8 @@ class Transaction:
             self._expect(expected_revision)
             result = self._accept(lambda: self._load(sources), "apply", guarded=True)
             if result.outcome == "applied":
-                self._registry.ledger.pinned, self._registry.ledger.sources = True, tuple(sources)
+                ledger = self._registry.ledger
+                ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
             return result
 
     def patch(self, change: Callable[[], None]) -> ReloadResult:
@@ -133,7 +138,7 @@ class Transaction:
         return result
 
     def _reject_own(self, error: ConfigError, trigger: str) -> ReloadResult:
-        news = self._registry.ledger.fail(error)
+        news = self._registry.ledger.fail(str(error))
         return self._reject(error, trigger, told=news or trigger != "file")
 
     def _reject(self, error: ConfigError, trigger: str, *, told: bool = True) -> ReloadResult:

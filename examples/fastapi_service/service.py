@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from aioresilience.integrations.fastapi import (
     PolicyMiddleware,
+    RequestStart,
     add_problem_handlers,
     get_client_ip,
     problem_responses,
@@ -23,10 +27,16 @@ from aioresilience.integrations.fastapi import (
     resilience_lifespan,
 )
 from aioresilience.integrations.httpx import ResilienceTransport
+from aioresilience.integrations.prometheus import register
+from aioresilience.integrations.status import status_router
+from aioresilience.logging import configure_logging
 
 CONFIG = os.environ.get("AIORESILIENCE_CONFIG", str(Path(__file__).with_name("resilience.yaml")))
 PSP_URL = os.environ.get("PSP_URL", "https://psp.example.invalid")
 TRUSTED_PROXIES = os.environ.get("TRUSTED_PROXIES", "").split()
+STATUS_PASSWORD = os.environ.get("STATUS_PASSWORD", "")
+NOT_GUARDED = ["/health", "/metrics", "/resilience"]
+"""What must answer above all when the service is too busy for anything else."""
 KEPT = 10_000
 
 
@@ -65,9 +75,27 @@ def client_of(connection: Request) -> str:
     return get_client_ip(connection, TRUSTED_PROXIES)
 
 
+def on_call(credentials: Annotated[HTTPBasicCredentials, Depends(HTTPBasic(realm="checkout"))]) -> None:
+    """Let in who knows the password, whatever the name; nobody where none is set."""
+    right = secrets.compare_digest(credentials.password.encode(), STATUS_PASSWORD.encode())
+    if not (STATUS_PASSWORD and right):
+        raise HTTPException(401, "wrong password", {"WWW-Authenticate": 'Basic realm="checkout"'})
+
+
+configure_logging()
 app = FastAPI(title="checkout", lifespan=resilience_lifespan(CONFIG, inner=connected), responses=problem_responses())
-app.add_middleware(PolicyMiddleware, policy="public-api")
+app.add_middleware(
+    PolicyMiddleware, policy="public-api", exclude_paths=NOT_GUARDED, arrived=RequestStart(TRUSTED_PROXIES)
+)
 add_problem_handlers(app)
+app.include_router(status_router(dependencies=[Depends(on_call)]))
+register()
+
+
+@app.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    """Answer Prometheus; a plain function, so that no request waits for a scrape."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.get("/health")

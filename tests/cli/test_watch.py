@@ -17,19 +17,13 @@ from aioresilience.cli.checking import examine
 
 PATIENCE = 120
 """Seconds that a machine may take that has much else to do."""
-START = """
-import signal
-from aioresilience.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background of a script ignores
-main()
-"""
 
 
 @contextmanager
 def running(*words: str) -> Iterator[queue.Queue[str]]:
     """Run the command; what it prints comes line by line; it must end well when it is interrupted."""
-    command = [sys.executable, "-c", START, "watch", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "aioresilience", "watch", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     lines: queue.Queue[str] = queue.Queue()
     reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout])
     reader.start()
@@ -44,6 +38,10 @@ def running(*words: str) -> Iterator[queue.Queue[str]]:
             reader.join(PATIENCE)
             process.stdout.close()
     assert code == 0
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
 
 
 def until(lines: queue.Queue[str], expected: str) -> None:

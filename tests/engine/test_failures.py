@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+from aioresilience.circuit_breaker import CircuitBreaker, CircuitConfig
 from aioresilience.exceptions import BulkheadFullError, OperationTimeoutError
 from aioresilience.failures import (
     FAILURE,
@@ -18,8 +19,10 @@ from aioresilience.failures import (
     Rule,
     status_of,
 )
-from aioresilience.scope import Scope, Timeline, TimerQueue
+from aioresilience.policy import Policy
+from aioresilience.scope import Scope, Timeline, TimerQueue, sleep
 from aioresilience.testing import VirtualClock
+from aioresilience.timeout import Deadline, DeadlineConfig, TimeoutConfig, TimeoutManager
 
 
 class Response:
@@ -114,6 +117,26 @@ def test_a_deadline_blames_only_an_attempt_that_had_half_of_its_time(started, at
         TimerQueue(Timeline(clock=VirtualClock(), is_deadline=True), None),
     )
     assert Judge(attempt_timeout=attempt_timeout).of_cut(scope, started) is outcome
+
+
+@pytest.mark.parametrize(("attempt_timeout", "state"), [(10.0, "closed"), (1.5, "open")])
+async def test_a_function_that_made_an_error_of_the_deadlines_cut_is_judged_by_the_cut(attempt_timeout, state):
+    clock = VirtualClock()
+    circuit = CircuitBreaker("c", CircuitConfig(failure_threshold=1), clock=clock)
+    outer, attempt = DeadlineConfig(timeout=1.0), TimeoutConfig(timeout=attempt_timeout)
+    policy = Policy("p", [Deadline(outer, clock=clock), circuit, TimeoutManager(attempt, clock=clock)], clock=clock)
+
+    async def disguise():
+        try:
+            await sleep(5, clock)
+        except asyncio.CancelledError as cut:
+            raise ConnectionError("lost") from cut
+
+    task = asyncio.create_task(policy.call(disguise))
+    await clock.advance(1.0)
+    with pytest.raises(ConnectionError):
+        await task
+    assert circuit.status()["state"] == state
 
 
 def test_a_name_is_resolved_once_its_module_is_there_and_never_imported():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,7 +24,8 @@ from starlette.routing import Route
 
 from tests.integrations.servers import serving
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_service"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "fastapi_service"
 ORDER = {"cents": 1999, "card": "4242424242424242"}
 
 
@@ -40,11 +43,11 @@ class Provider:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, provider: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Run the service as `uvicorn service:app` does; stop it by SIGTERM."""
+async def running(folder: Path, provider: int, log: list[str]) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the service as `uvicorn service:app` does; stop it by SIGTERM, and add what it wrote to the log."""
     environ = os.environ | {
         "PSP_URL": f"http://127.0.0.1:{provider}", "AIORESILIENCE_ENVIRONMENT": "development",
-        "TRUSTED_PROXIES": "127.0.0.1",
+        "TRUSTED_PROXIES": "127.0.0.1", "STATUS_PASSWORD": "secret",
     }  # fmt: skip
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -54,14 +57,15 @@ async def running(folder: Path, provider: int) -> AsyncIterator[httpx.AsyncClien
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
     assert process.stderr is not None
-    log = asyncio.ensure_future(process.stderr.read())
+    written = asyncio.ensure_future(process.stderr.read())
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(process.wait(), 30)
-        print((await log).decode())
+        log.append((await written).decode())
+        print(log[-1])
 
 
 async def until_it_answers(client: httpx.AsyncClient, generation: int) -> None:
@@ -80,8 +84,8 @@ async def paid(client: httpx.AsyncClient, who: str) -> httpx.Response:
 
 async def test_the_service_under_its_file(tmp_path: Path):
     folder = shutil.copytree(EXAMPLE, tmp_path / "service")
-    file, provider = folder / "resilience.yaml", Provider()
-    async with serving(provider.app, "uvicorn-h11") as port, running(folder, port) as client:
+    file, provider, log = folder / "resilience.yaml", Provider(), list[str]()
+    async with serving(provider.app, "uvicorn-h11") as port, running(folder, port, log) as client:
         await until_it_answers(client, 1)
 
         answers = [await paid(client, "203.0.113.1") for _ in range(6)]
@@ -89,6 +93,9 @@ async def test_the_service_under_its_file(tmp_path: Path):
         assert answers[5].headers["content-type"] == "application/problem+json"
         assert 1 <= int(answers[5].headers["retry-after"]) <= 3
         assert (await paid(client, "203.0.113.2")).status_code == 201
+
+        await the_metrics_tell_of(client, paid=6, refused=1)
+        await the_status_page_is_for_who_knows_the_password(client)
 
         payment = answers[0].json()
         assert (await client.get(f"/payments/{payment['id']}")).json() == payment
@@ -98,7 +105,7 @@ async def test_the_service_under_its_file(tmp_path: Path):
         file.write_text(file.read_text().replace("rate: 20/minute, burst: 5", "rate: 1000/second, burst: 1000"))
         await until_it_answers(client, 2)
         file.write_text(file.read_text().replace("deadline: 5s", "deadline: nonsense"))
-        await asyncio.sleep(0.2)
+        await until_the_status_tells(client, "nonsense")
 
         provider.status = 503
         statuses = [(await paid(client, "203.0.113.3")).status_code for _ in range(45)]
@@ -109,15 +116,61 @@ async def test_the_service_under_its_file(tmp_path: Path):
         assert (refused.json()["reason"], provider.charges) == ("CIRCUIT_OPEN", charges)
         assert int(refused.headers["retry-after"]) >= 1
         assert (await client.get("/health")).json() == {"ok": True, "generation": 2}
+        assert await samples(client, "aioresilience_circuit_states", policy="psp", state="open") == 1
+        assert await samples(client, "aioresilience_config_last_reload_successful") == 0
+    assert "'nonsense' is not a duration" in log[0]
+
+
+async def samples(client: httpx.AsyncClient, name: str, **labels: str) -> float:
+    """Return the sum of the samples of that name that have these labels."""
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    found = [sample for family in families for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
+
+
+async def the_metrics_tell_of(client: httpx.AsyncClient, paid: int, refused: int) -> None:
+    answered = {"policy": "public-api", "pattern": "deadline"}
+    assert await samples(client, "aioresilience_calls_total", **answered, outcome="success") == paid + refused
+    assert await samples(client, "aioresilience_calls_total", policy="psp", pattern="circuit_breaker") == paid
+    limited = {"policy": "per-client", "pattern": "rate_limiter", "reason": "rate_limit_exceeded"}
+    assert await samples(client, "aioresilience_rejections_total", **limited) == refused
+
+    scraped = (await client.get("/metrics")).text
+    for reader in ("grafana/aioresilience.json", "prometheus/alerts.yaml"):
+        read = set(re.findall(r"\baioresilience_\w+", (EXAMPLES / reader).read_text()))
+        assert read - {name.split()[2] for name in scraped.splitlines() if name.startswith("# TYPE")} == set()
+
+
+async def the_status_page_is_for_who_knows_the_password(client: httpx.AsyncClient) -> None:
+    for wrong in (None, ("", ""), ("admin", "guessed")):
+        refused = await client.get("/resilience", auth=wrong)
+        assert (refused.status_code, "psp" in refused.text) == (401, False)
+        assert refused.headers["www-authenticate"].startswith("Basic")
+    page = await client.get("/resilience", auth=("", "secret"), headers={"Accept": "text/html"})
+    assert "https://example.invalid/runbooks/psp" in page.text
+
+
+async def until_the_status_tells(client: httpx.AsyncClient, mistake: str) -> None:
+    deadline = asyncio.get_running_loop().time() + 30
+    while mistake not in str((await client.get("/resilience", auth=("", "secret"))).json()["last_error"]):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
 
 
 def test_the_manifest_mounts_the_folder_and_asks_a_path_that_is_let_through():
     documents: list[Any] = list(yaml.safe_load_all((EXAMPLE / "kubernetes.yaml").read_text()))
     pod = documents[0]["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    environ = {entry["name"]: entry["value"] for entry in container["env"]}
+    environ = {entry["name"]: entry.get("value") for entry in container["env"]}
     mount = container["volumeMounts"][0]
     assert environ["AIORESILIENCE_CONFIG"] == f"{mount['mountPath']}/resilience.yaml"
     assert "subPath" not in mount
     assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")} == {"/health"}
-    assert pod["volumes"][0]["configMap"]["name"] in (EXAMPLE / "README.md").read_text()
+    readme = (EXAMPLE / "README.md").read_text()
+    assert pod["volumes"][0]["configMap"]["name"] in readme
+    secret = next(
+        entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if entry["name"] == "STATUS_PASSWORD"
+    )
+    assert f"secret generic {secret['name']} --from-literal={secret['key']}=" in readme
+    scrape = documents[0]["spec"]["template"]["metadata"]["annotations"]
+    assert (scrape["prometheus.io/path"], scrape["prometheus.io/port"]) == ("/metrics", "8000")

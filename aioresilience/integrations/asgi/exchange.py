@@ -58,7 +58,7 @@ class Exchange:
                 return refusal
             await app(scope, self.receive, self.send)
         except BaseException as error:
-            return self._raised(error)
+            return await self._raised(error)
         if not self._ended:  # an answer that is not whole by now never will be: the server makes an error of it
             self.status = 500
             self._leave(None)
@@ -155,11 +155,12 @@ class Exchange:
         left = error if self.first is None else self.first.leave(error)
         return self._admission.leave(left)
 
-    def _raised(self, error: BaseException) -> Exception | None:
+    async def _raised(self, error: BaseException) -> Exception | None:
         left = self._leave(error)
         try:
             if self._was_cut(error):
                 return None
+            await self._admission.report()
             if left is error or left is None:
                 raise error
             if self.began or not isinstance(left, Exception):
