@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import AnySource, ConfigError, Document
-from aioresilience.config.reading import collector_paused
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.logging import describe
 from aioresilience.registry import reporting
