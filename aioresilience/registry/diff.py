@@ -61,7 +61,7 @@ def _document_changes(old: Document, new: Document) -> Iterator[Change]:
 
 
 def _presence(backend: object) -> str:
-    """Say whether there is a backend; what is in it may be secret."""
+    """Say only whether there is a backend: what is in it may be secret."""
     return "absent" if backend is None else "present"
 
 
