@@ -285,6 +285,16 @@ def test_a_bad_url_is_refused_without_a_word_of_it(url):
     assert "hunter2" not in repr(caught.value)
 
 
+async def test_a_url_that_the_library_cannot_use_is_no_reason_to_stop_probing(tmp_path, make, one_server):
+    url = tmp_path / "url"
+    url.write_text("redis://127.0.0.1/0?no_such_option=1")
+    backend = make(url={"file": str(url)})
+    assert not await backend.answers()
+    assert backend.reason == "settings"
+    url.write_text(one_server.url)
+    await settled(lambda: backend.available)
+
+
 async def test_a_secret_file_is_read_at_every_connect(tmp_path, make, one_server):
     url = tmp_path / "url"
     backend = make(url={"file": str(url)})
