@@ -140,11 +140,12 @@ class Backend:
                 self._running.io.call(loop.call_later, SWEEP, self._sweep, loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweeping = False
         held = [tenant.give_back_leases(every_one=False) for tenant in list(self.tenants)]
-        if any(held):
-            self._sweeping = True
-            loop.call_later(SWEEP, self._sweep, loop)
+        with self._lock:
+            if self._running is not None and self._running.io.loop is loop:  # not closed meanwhile
+                self._sweeping = any(held)
+                if self._sweeping:
+                    loop.call_later(SWEEP, self._sweep, loop)
 
     def _changed(self, reason: str | None) -> None:
         """Note that the server is away, or well again: None."""

@@ -123,6 +123,16 @@ async def test_each_decision_without_the_server_is_counted_and_told(behind, prox
     assert limiter.status()["backend_in_use"] == decision
 
 
+async def test_an_observed_decision_that_the_server_does_not_give_is_counted_too(behind, proxy):
+    policy = policy_of(behind, mode="observe")
+    assert await behind.answers()
+    proxy.black_hole = True
+    for _ in range(3):
+        await policy.call(ok)
+    await settled(lambda: not behind.available)
+    await settled(lambda: policy.rate_limiter.degraded == 3)
+
+
 async def _outcome(policy: Policy) -> object:
     try:
         return await policy.call(ok)
