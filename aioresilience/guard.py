@@ -156,12 +156,12 @@ class Guard(Pattern[ConfigT]):
         if self.listening():
             self.tell("admitted")
 
-    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> None:
-        """Settle what `take` admitted."""
+    def give(self, ticket: object, error: BaseException | None, started: float | None, judge: Judge) -> IntEnum | None:
+        """Settle what `take` admitted; return why it failed, for the callbacks."""
         if error is not None:
-            self.settle_error(ticket, error, started, judge)
-        else:
-            self.settled(ticket, SUCCESS, started)
+            return self.settle_error(ticket, error, started, judge)
+        self.settled(ticket, SUCCESS, started)
+        return None
 
     def settled(self, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Settle a call that came back; count and tell how."""

@@ -1,4 +1,4 @@
-"""What the library writes, and where: nothing, until somebody asks for it.
+"""What the library writes, and where: nothing, until somebody asks for it, but that a configuration file is broken.
 
 Everything goes to loggers under `aioresilience`, which carry a `NullHandler`; errors go to the sink of
 `set_error_handler` instead where one is set. Control characters and line breaks are escaped, so that no key, name
@@ -110,9 +110,12 @@ def _write_some(logger_name: str, exception: BaseException, context: dict[str, o
     _write(logger_name, logging.ERROR, message, exception)
 
 
-def log_event(logger_name: str, level: int, message: str) -> None:
-    """Write one plain line; never raises."""
-    _write(logger_name, level, message)
+def log_event(logger_name: str, level: int, message: str, *, urgent: bool = False) -> None:
+    """Write one plain line; never raises.
+
+    What is urgent goes to standard error where there is no handler at all, as Python does with other libraries' lines.
+    """
+    _write(logger_name, level, message, urgent=urgent)
 
 
 def escape(text: str) -> str:
@@ -206,16 +209,22 @@ def _left_out(kind: _Kind, now: float) -> int | None:
     return 0
 
 
-def _write(name: str, level: int, message: str, exception: BaseException | None = None) -> None:
+def _write(
+    name: str, level: int, message: str, exception: BaseException | None = None, *, urgent: bool = False
+) -> None:
     with suppress(Exception):  # a broken log handler must not reach the call that had something to say
         logger = _logger(name)
-        if not _heard(logger, level):
+        heard = _heard(logger, level)
+        if not heard and not (urgent and logger.isEnabledFor(level)):
             return
         info = None if exception is None else (type(exception), exception, exception.__traceback__)
         record = logger.makeRecord(logger.name, level, "(aioresilience)", 0, escape(message), (), info)
         if exception is not None:
             record.exc_text = _trace(exception)  # formatters take this text instead of making their own, unescaped one
-        logger.handle(record)
+        if heard:
+            logger.handle(record)
+        elif logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
 
 def _trace(exception: BaseException) -> str:

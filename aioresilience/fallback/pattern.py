@@ -16,7 +16,8 @@ from aioresilience.fallback.config import FallbackConfig
 from aioresilience.fallback.sources import Source, sources
 from aioresilience.logging import describe
 from aioresilience.modes import enforcer
-from aioresilience.pattern import Context, Replace
+from aioresilience.pattern import Context
+from aioresilience.recovering import Replace
 from aioresilience.scope import current_deadline, cut_by
 
 

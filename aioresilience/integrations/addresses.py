@@ -40,6 +40,10 @@ class TrustedProxies:
             address, trusted = before, self._trusts(before)
         return str(address) if address is not None else peer or UNKNOWN
 
+    def trusts(self, peer: str | None) -> bool:
+        """Tell whether a connection comes from one of them."""
+        return self._unix if peer is None else self._trusts(parse(peer))
+
     def _trusts(self, address: _Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -15,7 +16,8 @@ from aioresilience.clock import Clock
 from aioresilience.events import global_bus
 from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Context, Repeat, Replace
+from aioresilience.pattern import AnyPattern, Context
+from aioresilience.recovering import Repeat, Replace
 
 
 class _GuardStep:
@@ -60,6 +62,7 @@ class _LimitStep:
         self.open = limit
 
 
+_Failure = tuple[Guard[Any], IntEnum, BaseException]
 _Step = _GuardStep | _BoundStep | _LimitStep
 
 
@@ -105,9 +108,10 @@ class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
     `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits.
+    After an error `report` gives an ExceptionConfig its say.
     """
 
-    __slots__ = ("_caller", "_entrance", "_rest", "_started", "_tickets", "_trace", "_waits_at")
+    __slots__ = ("_caller", "_entrance", "_failed", "_rest", "_started", "_tickets", "_trace", "_waits_at")
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
@@ -117,6 +121,7 @@ class Admission:
         self._waits_at: _GuardStep | None = None
         self._trace: Trace | None = None
         self._started: float | None = None
+        self._failed: tuple[_Failure, ...] = ()
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
@@ -134,12 +139,14 @@ class Admission:
 
     def begin(self) -> bool:
         """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
-        caller, tickets, rest = self._caller, self._tickets, self._rest
+        entrance, caller, tickets, rest = self._entrance, self._caller, self._tickets, self._rest
         if self._waits_at is not None:
             return False
         try:
             if rest is None:
-                rest = iter((self._lead_on() if self._entrance.leads_on else self._entrance).steps)
+                if entrance.leads_on:
+                    entrance = self._lead_on()
+                rest = iter(entrance.steps)
             for step in rest:
                 if not isinstance(step, _GuardStep):
                     tickets.append((None, self._open(step)))
@@ -155,7 +162,7 @@ class Admission:
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = self._entrance.clock.monotonic()
+        self._started = entrance.clock.monotonic()
         return True
 
     def _lead_on(self) -> Entrance:
@@ -185,9 +192,17 @@ class Admission:
             step, ticket = tickets.pop()
             if step is None:
                 error = ticket(error)
-            else:
-                step.pattern.give(ticket, error, started, step.judge)
+                continue
+            reason = step.pattern.give(ticket, error, started, step.judge)
+            if error is not None and reason is not None and step.pattern.handler is not None:
+                self._failed += ((step.pattern, reason, error),)
         return error
+
+    async def report(self) -> None:
+        """Give the guards' ExceptionConfigs their say about what `leave` was told; raise what they make of it."""
+        failed, self._failed = self._failed, ()
+        for pattern, reason, error in failed:
+            await pattern.report_failure(reason, error)
 
     def answered(self, status: int) -> None:
         """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
@@ -210,7 +225,9 @@ class Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _raise(error, self.leave(error))
+        left = self.leave(error)
+        await self.report()
+        _raise(error, left)
 
 
 def _raise(before: BaseException | None, after: BaseException | None) -> None:

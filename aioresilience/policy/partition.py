@@ -46,14 +46,17 @@ class Partition(BaseModel):
 class Member:
     """One partition: its own instances, how many calls are under way in it, when the last one began."""
 
-    __slots__ = ("_gone", "_snapshot", "_twins", "_whole", "active", "key", "last_used", "name")
+    __slots__ = ("_gone", "_made", "_present", "active", "key", "last_used", "name")
 
     def __init__(self, key: str, name: str, whole: Snapshot) -> None:
         self.key = key
         self.name = name
         self.active = 0
         self.last_used = 0.0
-        self._twins: dict[AnyPattern, AnyPattern] = {}
+        self._present: tuple[Snapshot, dict[AnyPattern, AnyPattern]] = whole, {}
+        """The policy's patterns and its own instances of them: one assignment, since other threads look."""
+        self._made: tuple[Snapshot, Snapshot] | None = None
+        """Its snapshot, behind that of the policy which it was made from."""
         self._gone: dict[AnyPattern, AnyPattern] = {}
         self.adopt(whole)
 
@@ -68,17 +71,20 @@ class Member:
                 twin.retune(pattern.config)
             twins[pattern] = twin
         self._gone = {pattern: twin for pattern, twin in self._twins.items() if pattern not in twins}
-        self._twins, self._whole = twins, whole
-        self._snapshot: Snapshot | None = None
+        self._present = whole, twins
+
+    @property
+    def _twins(self) -> dict[AnyPattern, AnyPattern]:
+        return self._present[1]
 
     @property
     def snapshot(self) -> Snapshot:
         """What its calls run under, made when the first one needs it: a reload only retunes."""
-        whole, made = self._whole, self._snapshot
-        if made is None:
-            patterns = [self._twins.get(pattern, pattern) for pattern in whole.patterns]
-            made = self._snapshot = Snapshot(patterns, whole.context, whole.clock, whole.generation)
-        return made
+        (whole, twins), made = self._present, self._made
+        if made is None or made[0] is not whole:
+            patterns = [twins.get(pattern, pattern) for pattern in whole.patterns]
+            made = self._made = whole, Snapshot(patterns, whole.context, whole.clock, whole.generation)
+        return made[1]
 
     def twin(self, whole: AnyPattern) -> AnyPattern | None:
         """Return its own instance of one of the policy's patterns, None where it is shared."""

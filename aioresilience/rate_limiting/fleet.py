@@ -50,6 +50,7 @@ class FleetRateLimit(RateLimit):
         """Decisions that were made without the server."""
         self._outage = 0
         self._owed: dict[str, int] = {}
+        self._counted = backend.config
         self._seen: tuple[float, float] = 0.0, 0.0
         self._turns = Turns(self.clock)
         self._remote = RemoteLimit(backend, known_as or self.name, self.config, self.clock)
@@ -145,6 +146,15 @@ class FleetRateLimit(RateLimit):
         if old._limit.by_key == self._limit.by_key:
             self._owed = old.spent()
 
+    def _follow_server(self) -> None:
+        """Take what is spent along where a reload has moved the backend to another place."""
+        before, self._counted = self._counted, self.server.config
+        if before.place() != self._counted.place():
+            self._owed = self.spent()
+            if self.listening():
+                kept = self._kept(self.config, self.config)
+                self._publish(EventType.STATE_RESTARTED, {"backend": f"{self.server.name} moved", "kept": kept})
+
     def _pay(self) -> None:
         owed, self._owed = self._owed, {}
         for key, count in owed.items():
@@ -181,6 +191,8 @@ class FleetRateLimit(RateLimit):
 
     async def _ask(self, key: str, caller: Caller, *, waited: bool = False) -> object:
         """Return a ticket, or the answer of the server that there is none now."""
+        if self.server.config is not self._counted:
+            self._follow_server()
         if self._owed:
             self._pay()
         place = self._remote.place(key, by_key=self._limit.by_key)

@@ -22,8 +22,8 @@ class Backends:
         return backend
 
     def expect(self, configs: Mapping[str, BackendConfig]) -> None:
-        """Know the backends of a document for which policies are built; those in use go on as they are."""
-        self._configs = configs
+        """Know the backends of a document for which policies are built, besides those of the one in effect."""
+        self._configs = {**self._configs, **configs}
 
     def follow(self, configs: Mapping[str, BackendConfig]) -> None:
         """Go on as the document in effect says; one that it leaves out goes on for retired policies."""

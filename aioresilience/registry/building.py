@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+from aioresilience.backends import BackendConfig
 from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
 from aioresilience.events import EventType, ResilienceEvent
@@ -136,6 +137,18 @@ class Builder:
             backend = self.backends.get(config.backend)
             return FleetRateLimit(name, config, backend=backend, clock=self._clock, known_as=known_as)
         return kind(name=name, config=config, clock=self._clock)
+
+    def expect(self, backends: Mapping[str, BackendConfig]) -> Shared:
+        """Get ready to build for another document; return what `forget` needs should it be refused."""
+        self.backends.expect(backends)
+        with self._sharing:
+            return dict(self.shared)
+
+    def forget(self, before: Shared, backends: Mapping[str, BackendConfig], used: Container[AnyPattern]) -> None:
+        """Be as before a document that was refused; shared instances that were first used meanwhile stay."""
+        self.backends.follow(backends)
+        with self._sharing:
+            self.shared = {place: one for place, one in self.shared.items() if one in used} | before
 
     def renew_lock(self) -> None:
         """Take a lock that nobody holds, in a forked child."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from aioresilience.backends import BackendConfig
 from aioresilience.config import Document, PolicySpec
 from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
@@ -51,7 +52,8 @@ def _document_changes(old: Document, new: Document) -> Iterator[Change]:
     for name in sorted(old.backends.keys() | new.backends.keys()):
         if old.backends.get(name) != new.backends.get(name):
             before, after = (_presence(document.backends.get(name)) for document in (old, new))
-            yield Change("", "changed", f"backends.{name}", before, after)
+            effect = _backend_effect(old.backends.get(name), new.backends.get(name))
+            yield Change("", "changed", f"backends.{name}", before, after, effect)
     if old.routes != new.routes:
         yield Change(
             "", "changed", "routes", old.routes, new.routes, NEXT_CALL, old_text=_routes(old), new_text=_routes(new)
@@ -59,8 +61,17 @@ def _document_changes(old: Document, new: Document) -> Iterator[Change]:
 
 
 def _presence(backend: object) -> str:
-    """Say whether there is a backend; what is in it may be secret."""
+    """Say only whether there is a backend: what is in it may be secret."""
     return "absent" if backend is None else "present"
+
+
+def _backend_effect(old: BackendConfig | None, new: BackendConfig | None) -> str:
+    """Name the fields that change, without their values."""
+    if old is None or new is None:
+        return ""
+    fields = [name for name in type(new).model_fields if getattr(old, name) != getattr(new, name)]
+    counts = "" if old.place() == new.place() else "; counts anew, charged with this process's part but for keys"
+    return f"{', '.join(fields)}, from the next check on{counts}"
 
 
 def _policies_changes(old: Document, new: Document, breathe: Callable[[], None]) -> Iterator[Change]:
@@ -105,11 +116,17 @@ def _field_changes(name: str, key: str, old: PatternConfig, new: PatternConfig) 
             yield Change(name, "changed", f"{key}.{field}", before, after, effect_of(key, field), old_text, new_text)
 
 
+def _splits_anew(old: PolicySpec, new: PolicySpec) -> bool:
+    return old.partition is None or new.partition is None or old.partition.by != new.partition.by
+
+
 def _settings_changes(name: str, old: PolicySpec, new: PolicySpec) -> Iterator[Change]:
     for field in ("mode", "idempotent", "rules", "shared", "partition"):
         before, after = getattr(old, field), getattr(new, field)
         if before != after:
-            effect = "new state" if field == "shared" else NEXT_CALL
+            effect = (
+                "new state" if field == "shared" or (field == "partition" and _splits_anew(old, new)) else NEXT_CALL
+            )
             yield Change(name, "changed", WRITTEN.get(field, field), before, after, effect)
     orders = [key for key, _ in old.patterns], [key for key, _ in new.patterns]
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):

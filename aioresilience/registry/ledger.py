@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aioresilience.config import AnySource, ConfigError, Document
+from aioresilience.config import AnySource, Document
 
 KEPT = 10
 
@@ -57,9 +57,9 @@ class Ledger:
         failed, self.last_error = self.last_attempt_failed, None
         return failed
 
-    def fail(self, error: ConfigError) -> bool:
+    def fail(self, error: str) -> bool:
         """Note what is wrong with the registry's own sources; return whether that is news."""
-        before, self.last_error = self.last_error, str(error)
+        before, self.last_error = self.last_error, error
         return before != self.last_error
 
     def as_of(self, document: Document, now: float) -> Document:

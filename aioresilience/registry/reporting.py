@@ -28,7 +28,7 @@ LINES: Final = 100
 def tell(registry: Registry, name: str, message: str, level: int = logging.INFO, **details: object) -> None:
     """Log the message, a record for each of its lines, and publish one event."""
     for line in message.split("\n")[:LINES]:
-        log_event(LOGGER, level, f"{name}: {line}")
+        log_event(LOGGER, level, f"{name}: {line}", urgent=level >= logging.ERROR)
     if registry.events.handlers or global_bus.handlers:
         ledger = registry.ledger
         registry.events.publish(

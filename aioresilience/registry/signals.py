@@ -62,5 +62,5 @@ class SignalReloads:
         while (trigger := self._word.get()) is not None:
             try:
                 self._registry.reload(trigger=trigger)
-            except Exception as error:  # the next signal is served all the same
+            except BaseException as error:  # the next signal is served all the same
                 log_error(LOGGER, error, reloading=f"at {trigger}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def read_settled(path: Path, tries: int = 5) -> bytes:
 
 
 def _read(path: Path) -> bytes:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to read from a pipe may be to wait for ever
+        raise OSError("it is neither a regular file nor a link to one")
     return read_bytes(path, 64 * 1024 * 1024)
 
 

@@ -20,12 +20,15 @@ def swap(registry: Registry, document: Document) -> None:
     """
     breathe = pace()
     known = dict(registry.specs)
-    registry.builder.backends.expect(document.backends)
+    before = registry.builder.expect(document.backends)
     swapping = Swapping(registry, document, registry.ledger.generation + 1)
     try:
         built = list(swapping.build(known, breathe))
         swapping.run(built, known, breathe)
     except Exception as error:
+        with registry.lock:
+            used = {pattern for policy in registry.policies.values() for pattern in policy.patterns}
+            registry.builder.forget(before, registry.ledger.document.backends, used)
         what = f"{type(error).__name__}: {error}"
         raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
 

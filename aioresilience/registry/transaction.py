@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import AnySource, ConfigError, Document
-from aioresilience.config.reading import collector_paused
 from aioresilience.exceptions import RevisionConflictError
+from aioresilience.logging import describe
 from aioresilience.registry import reporting
 from aioresilience.registry.diff import differences
 from aioresilience.registry.guards import check_against, objections
@@ -36,6 +37,9 @@ class Transaction:
                 return self._accept_own(self._own(), trigger)
             except ConfigError as error:
                 return self._reject_own(error, trigger)
+            except Exception as error:  # no wrong document, but a fault, ours or that of a pattern or a callable
+                self._registry.ledger.fail(describe(error))
+                raise
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
@@ -43,14 +47,25 @@ class Transaction:
             self._expect(expected_revision)
             result = self._accept(lambda: self._load(sources), "apply", guarded=True)
             if result.outcome == "applied":
-                self._registry.ledger.pinned, self._registry.ledger.sources = True, tuple(sources)
+                ledger = self._registry.ledger
+                ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
             return result
 
-    def patch(self, change: Callable[[], None]) -> ReloadResult:
-        """Change the layer of code, and apply the sources that are in effect with it."""
+    def patch(self, change: Callable[[], None], *, lays: bool) -> ReloadResult:
+        """Change the layer of code, and apply the sources that are in effect with it.
+
+        A document that was rolled back to has none any more: nothing is laid over it, RuntimeError, and it stays.
+        """
         with self._serial, collector_paused():
-            change()
             ledger = self._registry.ledger
+            rolled_back = ledger.pinned and ledger.sources is None
+            if rolled_back and lays:
+                raise RuntimeError(
+                    "rolled back to a document whose text is gone: reload or apply one to lay fields over"
+                )
+            change()
+            if rolled_back:
+                return self._result("unchanged", "code")
             pinned = ledger.sources if ledger.pinned else None
             return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
 
@@ -133,7 +148,7 @@ class Transaction:
         return result
 
     def _reject_own(self, error: ConfigError, trigger: str) -> ReloadResult:
-        news = self._registry.ledger.fail(error)
+        news = self._registry.ledger.fail(str(error))
         return self._reject(error, trigger, told=news or trigger != "file")
 
     def _reject(self, error: ConfigError, trigger: str, *, told: bool = True) -> ReloadResult:

@@ -15,7 +15,8 @@ from aioresilience.exceptions import ExceptionConfig, ExceptionContext, RetryRea
 from aioresilience.exceptions.handling import run_callback
 from aioresilience.logging import describe
 from aioresilience.modes import enforcer
-from aioresilience.pattern import Context, Repeat
+from aioresilience.pattern import Context
+from aioresilience.recovering import Repeat
 from aioresilience.retry.budget import Budget
 from aioresilience.retry.config import RetryBudget, RetryConfig
 from aioresilience.retry.delays import Stop

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from aioresilience.integrations.fastapi import (
     PolicyMiddleware,
+    RequestStart,
     add_problem_handlers,
     get_client_ip,
     problem_responses,
@@ -83,7 +84,9 @@ def on_call(credentials: Annotated[HTTPBasicCredentials, Depends(HTTPBasic(realm
 
 configure_logging()
 app = FastAPI(title="checkout", lifespan=resilience_lifespan(CONFIG, inner=connected), responses=problem_responses())
-app.add_middleware(PolicyMiddleware, policy="public-api", exclude_paths=NOT_GUARDED)
+app.add_middleware(
+    PolicyMiddleware, policy="public-api", exclude_paths=NOT_GUARDED, arrived=RequestStart(TRUSTED_PROXIES)
+)
 add_problem_handlers(app)
 app.include_router(status_router(dependencies=[Depends(on_call)]))
 register()

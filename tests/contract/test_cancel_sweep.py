@@ -20,9 +20,10 @@ from aioresilience.circuit_breaker import CircuitState
 from aioresilience.exceptions import FallbackFailedError, OperationTimeoutError, RejectionError
 from aioresilience.failures import NEUTRAL
 from aioresilience.guard import Guard
-from aioresilience.pattern import AnyPattern, Recovering
+from aioresilience.pattern import AnyPattern
 from aioresilience.policy import Policy
 from aioresilience.policy.snapshot import folded
+from aioresilience.recovering import Recovering
 from aioresilience.scope import sleep
 from aioresilience.testing import VirtualClock
 from tests.contract.stacks import at_rest, class_of, make, ok

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -215,6 +216,13 @@ async def test_sleep_leaves_no_timer_when_cancelled():
     assert clock.pending == 0
     await sleep(0, clock)
     await sleep(0.001)
+
+
+async def test_a_scope_that_is_left_in_another_context_leaves_no_deadline_behind():
+    scope = Timeline(clock=SYSTEM_CLOCK, is_deadline=True).open(60.0)
+    assert current_deadline() is not None
+    contextvars.copy_context().run(scope.leave, None)
+    assert current_deadline() is None
 
 
 async def test_a_thread_that_comes_in_between_with_its_own_loop_changes_no_queue(monkeypatch):

@@ -13,10 +13,10 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 
 # Bottom up. A module imports from lower floors only.
 FLOORS = (
-    ("exceptions", "events", "logging", "units", "clock", "resources", "straight"),
+    ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "collector"),
     (
         *("callables", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
-        *("pattern", "guard", "bound", "backends"),
+        *("pattern", "recovering", "guard", "bound", "backends"),
     ),
     (
         *("circuit_breaker", "retry", "timeout", "bulkhead", "fallback", "backpressure", "adaptive_concurrency"),

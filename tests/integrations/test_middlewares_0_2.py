@@ -23,6 +23,7 @@ from aioresilience import (
     CircuitBreaker,
     CircuitConfig,
     ExceptionConfig,
+    ExceptionContext,
     LoadSheddingConfig,
     LocalRateLimiter,
     RateLimiter,
@@ -163,6 +164,28 @@ async def test_a_refusal_that_an_exception_config_replaces_is_still_answered():
     assert (await get(app)).status == 503
     request.leave()
     await request.done()
+
+
+async def test_an_exception_config_hears_of_requests_that_failed_and_leaves_their_errors_alone():
+    told: list[ExceptionContext] = []
+
+    async def note(context: ExceptionContext) -> None:
+        await asyncio.sleep(0)
+        told.append(context)
+
+    circuit = CircuitBreaker("c", CircuitConfig(), ExceptionConfig(exception_type=KeyError, on_exception=note))
+    handler = Handler()
+    handler.error = ValueError("mine")
+    handler.go.set()
+    with pytest.raises(ValueError, match="mine") as raised:
+        await get(CircuitBreakerMiddleware(handler, circuit))
+    assert [context.original_exception for context in told] == [raised.value]
+    assert told[0].reason.name == "CALL_FAILED"
+
+    request = Request(CircuitBreakerMiddleware(Handler(), circuit)).start()
+    request.leave()
+    await request.done()
+    assert (len(told), circuit.counts.neutral) == (1, 1)
 
 
 async def test_a_shed_request_is_told_to_come_later():

@@ -9,7 +9,8 @@ import pytest
 
 from aioresilience import RetryConfig, RetryPolicy
 from aioresilience.integrations.fastapi import RetryMiddleware
-from tests.integrations.harness import Request, answering, get
+from aioresilience.testing import VirtualClock
+from tests.integrations.harness import Request, answering, get, until
 
 
 def counted(failures: list[Any]) -> tuple[Any, list[bytes]]:
@@ -51,6 +52,36 @@ async def test_the_last_answer_passes_whole():
     with pytest.raises(ValueError, match="mine"):
         await get(retrying(app))
     assert len(calls) == 3
+
+
+async def test_nothing_is_tried_again_for_a_client_that_has_left_meanwhile():
+    app, calls = counted([503] * 9)
+    request = Request(RetryMiddleware(app, initial_delay=3600)).start()
+    await until(lambda: len(calls) == 1)
+    request.leave()
+    await asyncio.wait_for(request.done(), 10)
+    assert (len(calls), request.status) == (1, None)
+
+
+async def test_an_app_that_runs_on_without_its_client_is_tried_again():
+    (app, calls), clock, heard = counted([503]), VirtualClock(), []
+    policy = RetryPolicy(RetryConfig(initial_delay=60.0), name="patient", clock=clock)
+    retried = RetryMiddleware(app, policy, cancel_on_disconnect=False)
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        async def hear() -> Any:
+            heard.append((message := await receive())["type"])
+            return message
+
+        await retried(scope, hear, send)
+
+    request = Request(listening).start()
+    await until(lambda: len(calls) == 1)
+    request.leave()
+    await until(lambda: "http.disconnect" in heard)
+    await clock.advance(120.0)
+    await request.done()
+    assert (len(calls), request.status) == (2, 200)
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 404, 429, 501])

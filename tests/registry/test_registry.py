@@ -10,6 +10,7 @@ from aioresilience import OperationTimeoutError, Registry, UnknownPolicyError, c
 from aioresilience.config import ConfigError
 from aioresilience.registry import default
 from aioresilience.registry.names import declared_names
+from aioresilience.scope import Timeline
 from aioresilience.testing import EventLog, VirtualClock, bypass, override
 
 BASIC = """
@@ -189,6 +190,20 @@ async def test_admit_applies_bounds_and_gives_everything_back():
     assert isinstance(task.exception(), aioresilience.OperationTimeoutError)
     assert policy.bulkhead.machine.active == 0
     assert policy.bulkhead.counts.failed == 1
+
+
+async def test_admit_refuses_a_block_whose_time_was_over_before():
+    clock = VirtualClock()
+    registry = Registry.from_text("version: 1\npolicies: {p: {bulkhead: 1, deadline: 5s}}", clock=clock, environ={})
+    policy, scope = registry.get("p"), Timeline(clock=clock, is_deadline=True).open(1.0)
+    try:
+        clock.stall(2.0)
+        with pytest.raises(OperationTimeoutError, match="passed 1 s before"):
+            await policy.admit().enter()
+    finally:
+        scope.leave(None)
+    assert policy.bulkhead.machine.active == 0
+    assert policy.deadline.counts.neutral == 1
 
 
 @pytest.mark.parametrize(("mode", "cut"), [("enforce", True), ("observe", False)])

@@ -56,9 +56,8 @@ class AdmissionMiddleware(ABC):
         finally:
             del error  # this frame is in its traceback, and must not keep it alive
 
-    def prepare(self, exchange: Exchange, scope: Scope) -> None:
-        """Set up an exchange before it runs; asked where `prepares` says so."""
-        raise NotImplementedError
+    def prepare(self, exchange: Exchange, scope: Scope) -> None:  # noqa: B027  # most have nothing to set up
+        """Set up an exchange before it runs; asked where `prepares` says so, and by itself nothing is set up."""
 
     @abstractmethod
     def admission(self, scope: Scope, path: str) -> Admission | None:

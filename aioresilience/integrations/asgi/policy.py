@@ -20,9 +20,9 @@ from aioresilience.registry import Registry
 class PolicyMiddleware(AdmissionMiddleware):
     """Puts requests under policies: `policy` for all, or `routes={"POST /pay": "payments"}` for those named.
 
-    Both may be given: the route wins. Without `registry` the default one is meant, whatever it is by then. `key` and
-    `priority` are called with the ASGI scope, for limits per key and for shedding. A refused request is answered with
-    problem+json; `rate_limit_headers` tells clients what is left of their rate, as in
+    Both may be given: the route wins. Without `registry` the default one is meant, whatever it is by then. `key`,
+    `priority` and `arrived` are called with the ASGI scope, for limits per key and for shedding. A refused request is
+    answered with problem+json; `rate_limit_headers` tells clients what is left of their rate, as in
     draft-ietf-httpapi-ratelimit-headers-09.
 
     Raises ValueError without policy and routes or for a rule that is none; where the registry is given also
@@ -39,6 +39,7 @@ class PolicyMiddleware(AdmissionMiddleware):
         exclude_paths: Iterable[str] | None = None,
         key: Callable[[Scope], str | None] | None = None,
         priority: Callable[[Scope], str] | None = None,
+        arrived: Callable[[Scope], float | None] | None = None,
         rate_limit_headers: bool = False,
         cancel_on_disconnect: bool = True,
     ) -> None:
@@ -46,7 +47,8 @@ class PolicyMiddleware(AdmissionMiddleware):
         self._finder = PolicyFinder(registry, policy, routes)
         self._key = key
         self._priority = priority
-        self._anyone = key is None and priority is None
+        self._arrived = arrived
+        self._anyone = key is None and priority is None and arrived is None
         self.prepares = rate_limit_headers
 
     def admission(self, scope: Scope, path: str) -> Admission | None:
@@ -58,7 +60,8 @@ class PolicyMiddleware(AdmissionMiddleware):
 
     def _caller(self, scope: Scope) -> Caller:
         key = None if self._key is None else self._key(scope)
-        return Caller(key, "normal" if self._priority is None else self._priority(scope))
+        priority = "normal" if self._priority is None else self._priority(scope)
+        return Caller(key, priority, None if self._arrived is None else self._arrived(scope))
 
     def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Tell what is left of the rate."""

@@ -1,6 +1,6 @@
 """FastAPI and Starlette: middlewares, dependencies and route decorators."""
 
-from aioresilience.integrations.asgi import ClientAddress, PolicyMiddleware, PriorityHeader
+from aioresilience.integrations.asgi import ClientAddress, PolicyMiddleware, PriorityHeader, RequestStart
 from aioresilience.integrations.fastapi.composite import ResilienceMiddleware
 from aioresilience.integrations.fastapi.dependencies import protect
 from aioresilience.integrations.fastapi.fallback import FallbackMiddleware
@@ -27,6 +27,7 @@ __all__ = [
     "LoadSheddingMiddleware",
     "PolicyMiddleware",
     "PriorityHeader",
+    "RequestStart",
     "ResilienceMiddleware",
     "RetryMiddleware",
     "TimeoutMiddleware",

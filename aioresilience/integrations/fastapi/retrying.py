@@ -8,6 +8,8 @@ from typing import Final, ParamSpec, TypeVar
 from aioresilience import callables
 from aioresilience.calls import ANYONE, Call, Handler, invoker
 from aioresilience.failures import Classifier, Rule
+from aioresilience.integrations.asgi.exchange import Exchange
+from aioresilience.integrations.asgi.middleware import Gate
 from aioresilience.integrations.asgi.replay import HeldAnswer, ReplayableBody
 from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.paths import NOT_GUARDED, Paths, route_path
@@ -56,7 +58,9 @@ class RetryMiddleware:
     """Lets the app answer again when it raised or answered with a listed status.
 
     Idempotent methods only, unless `methods` names others. An answer that has begun is never retried, nor a request
-    whose body is longer than `max_body` bytes; an error answer up to that length is held back meanwhile.
+    whose body is longer than `max_body` bytes; an error answer up to that length is held back meanwhile. For a client
+    that has left nothing is tried again, and an app that does not listen for it is cancelled; with
+    `cancel_on_disconnect=False` neither.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class RetryMiddleware:
         *,
         methods: Collection[str] = IDEMPOTENT,
         max_body: int = 65_536,
+        cancel_on_disconnect: bool = True,
     ) -> None:
         config = RetryConfig(max_attempts=max_attempts, initial_delay=initial_delay, strategy=strategy)
         self.app = app
@@ -79,12 +84,17 @@ class RetryMiddleware:
         self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths)
         self._methods = frozenset(methods)
         self._max_body = max_body
+        self._cancel = cancel_on_disconnect
+        self._open = Gate([])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if not self._retries(scope):
             await self.app(scope, receive, send)
             return
+        await Exchange(receive, send, self._open.admission(), self._cancel).run(self._answer, scope)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._retry.call(self._attempt, scope, ReplayableBody(receive, self._max_body), send)
         except _FinalError as final:

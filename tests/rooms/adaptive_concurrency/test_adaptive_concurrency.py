@@ -144,6 +144,14 @@ async def test_throttled_calls_shrink_the_limit_though_they_are_no_failures():
         assert limiter.counts.failed == 0
 
 
+def test_calls_that_are_still_under_way_count_as_use_in_the_next_window():
+    machine = AimdMachine(AdaptiveConcurrencyConfig(initial_limit=4, min_limit=1, measurement_window=1))
+    era, *_ = [machine.take() for _ in range(4)]
+    assert machine.end(era, good=True)
+    assert machine.end(era, good=True)
+    assert machine.limit == 6
+
+
 async def test_by_default_every_failure_counts_against_the_limit():
     limiter = window(size=1, initial=100, decrease_factor=0.5)
     with pytest.raises(ValueError):  # noqa: PT011

@@ -18,7 +18,11 @@ from aioresilience.bulkhead import (
     with_bulkhead,
 )
 from aioresilience.events import EventType
+from aioresilience.exceptions import OperationTimeoutError
+from aioresilience.policy import Policy
 from aioresilience.testing import VirtualClock
+from aioresilience.timeout import TimeoutConfig, TimeoutManager
+from aioresilience.waiters import WaitQueue
 from tests.sweep import sweep
 
 
@@ -241,6 +245,27 @@ async def test_the_place_of_a_cancelled_plain_function_lasts_until_its_thread_en
     while pool.machine.active and time.monotonic() < end:
         await asyncio.sleep(0.001)
     assert pool.machine.active == 0
+
+
+async def test_a_task_whose_thread_runs_on_holds_no_place_itself_and_may_queue():
+    pool, ended = Bulkhead("db", BulkheadConfig(max_concurrent=1, max_waiting=1)), threading.Event()
+    policy = Policy("p", [pool, TimeoutManager(TimeoutConfig(timeout=0.01))])
+    with pytest.raises(OperationTimeoutError):
+        await policy.call(ended.wait, 30)
+    asyncio.get_running_loop().call_soon(ended.set)
+    assert await pool.execute(asyncio.sleep, 0, "in") == "in"
+
+
+async def test_a_place_that_comes_free_just_before_the_line_is_seen_goes_to_the_first_in_line(monkeypatch):
+    pool, join = make(max_concurrent=1, max_waiting=1), WaitQueue.join
+    assert pool.machine.try_take()
+
+    def joined(queue, note=None):
+        pool.machine.free += 1  # what a thread does that found nobody waiting
+        return join(queue, note)
+
+    monkeypatch.setattr(WaitQueue, "join", joined)
+    assert await asyncio.wait_for(pool.execute(asyncio.sleep, 0, "in"), 5) == "in"
 
 
 def test_eight_threads_with_loops_of_their_own_never_exceed_the_cap():

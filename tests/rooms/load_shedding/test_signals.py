@@ -96,6 +96,17 @@ async def test_a_rest_between_calls_is_not_taken_for_lag():
     shedder.settle(held, SUCCESS, None)
 
 
+async def test_a_call_after_a_rest_sets_no_second_timer():
+    clock = VirtualClock()
+    shedder = make(clock, max_lag=0.1)
+    for _ in range(3):
+        shedder.settle(shedder.admit(ANYONE), SUCCESS, None)
+    held = shedder.admit(ANYONE)
+    assert clock.pending == 1
+    shedder.settle(held, FAILURE, None)
+    assert clock.pending == 0
+
+
 async def test_the_timer_lives_only_while_calls_are_in_flight():
     clock = VirtualClock()
     shedder = make(clock, max_lag=0.1)

@@ -1,0 +1,267 @@
+"""What goes wrong around a reload stays there: pipes, reads that hang, refused swaps, faults that are no document's."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from aioresilience import Registry
+from aioresilience.bulkhead import Bulkhead
+from aioresilience.policy import BUILTIN
+from aioresilience.policy.snapshot import Snapshot
+from aioresilience.registry import watch
+from aioresilience.testing import override
+
+BASIC = "version: 1\npolicies:\n  a: {bulkhead: 1}\n  b: {bulkhead: 2}\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "resilience.yaml"
+    path.write_text(BASIC)
+    return path
+
+
+def until(check, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.005)
+
+
+def on_a_thread(work):
+    """Return what `work` returns; fails where it takes longer than any work should."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(work()), daemon=True)
+    thread.start()
+    thread.join(15.0)
+    assert answers, "it hangs"
+    return answers[0]
+
+
+class Stubborn(Bulkhead):
+    def retune(self, config):
+        if config.max_concurrent == 9:
+            raise RuntimeError("not nine")
+        super().retune(config)
+
+
+STUBBORN = tuple(Stubborn if kind is Bulkhead else kind for kind in BUILTIN)
+
+
+# What cannot be read, or takes for ever
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_in_place_of_the_file_is_refused_and_not_waited_for(file):
+    registry = Registry.from_file(file, environ={})
+    file.unlink()
+    os.mkfifo(file)
+    result = on_a_thread(registry.reload)
+    assert result.outcome == "rejected"
+    assert "regular file" in result.message
+
+
+def test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else(file, monkeypatch):
+    goes_on, hangs = threading.Event(), threading.Event()
+
+    def hang(path):
+        hangs.set()
+        goes_on.wait(30.0)
+        return b""
+
+    registry = Registry.from_file(file, environ={})
+    monkeypatch.setattr(watch, "read_settled", hang)
+    registry.start_watching()
+    try:
+        until(hangs.is_set)
+        assert gc.isenabled()
+        assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
+        assert on_a_thread(registry.rollback).outcome == "applied"
+    finally:
+        goes_on.set()
+        registry.stop_watching()
+
+
+# A swap that is refused
+
+
+def test_a_refused_document_leaves_the_backends_of_the_one_in_effect():
+    pytest.importorskip("redis")
+    text = (
+        "version: 1\nbackends: {main: {url: 'redis://127.0.0.1:1/0'}}\npolicies:\n  b: {bulkhead: 2}\n"
+        "  late: {rate_limiter: {rate: 5/second, backend: main}}\n"
+    )
+    registry = Registry.from_text(text, patterns=STUBBORN, environ={})
+    registry.get("b")
+    without = "version: 1\npolicies:\n  b: {bulkhead: 9}\n  late: {rate_limiter: 5/second}\n"
+    assert registry.apply(without).outcome == "rejected"
+    assert registry.get("late").status()["patterns"]["rate_limiter"]["backend"] == "main"
+
+
+def test_a_backend_that_changes_under_a_policy_first_used_meanwhile_is_that_of_the_document_in_effect():
+    pytest.importorskip("redis")
+    text = (
+        "version: 1\nbackends: {main: {url: 'redis://127.0.0.1:1/0', prefix: old}}\npolicies:\n  b: {bulkhead: 2}\n"
+        "  late: {rate_limiter: {rate: 5/second, backend: main}}\n"
+    )
+    registry = Registry.from_text(text, patterns=STUBBORN, environ={})
+    registry.get("b")
+    changed = text.replace("prefix: old", "prefix: new").replace("bulkhead: 2", "bulkhead: 9")
+    assert registry.apply(changed).outcome == "rejected"
+    assert registry.get("late").rate_limiter.server.config.prefix == "old"
+
+
+def test_a_refused_document_leaves_no_shared_instance_behind():
+    own = "version: 1\nshared: {s: {rate_limiter: 10/hour}}\npolicies:\n  a: {rate_limiter: 10/hour}\n"
+    own += "  b: {bulkhead: 2}\n"
+    registry = Registry.from_text(own, patterns=STUBBORN, environ={})
+    a, _ = registry.get("a"), registry.get("b")
+    shared = own.replace("a: {rate_limiter: 10/hour}", "a: {rate_limiter: {use: s}}")
+    assert registry.apply(shared.replace("bulkhead: 2", "bulkhead: 9")).outcome == "rejected"
+    a.rate_limiter._limit.take("")
+    spent = a.rate_limiter.spent()
+    assert registry.apply(shared).outcome == "applied"
+    assert a.rate_limiter.spent() == spent
+
+
+# Faults
+
+
+def test_a_fault_in_a_reload_is_in_the_status_until_a_reload_succeeds(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+
+    def fail(known):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(registry.loader), "own", lambda self, known: fail(known))
+        with pytest.raises(MemoryError):
+            registry.reload()
+    assert not registry.status()["last_reload_successful"]
+    assert registry.status()["last_error"] == "MemoryError: no room"
+    registry.reload()
+    assert registry.status()["last_reload_successful"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_whatever_a_reload_raises_the_next_signal_is_served(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    asked = []
+
+    def reload(*, trigger):
+        asked.append(trigger)
+        raise SystemExit
+
+    monkeypatch.setattr(registry, "reload", reload)
+    registry._signals._run_thread()
+    registry._signals._word.put("first")
+    registry._signals._word.put("second")
+    until(lambda: asked == ["first", "second"])
+    registry.ignore_signals()
+
+
+def test_an_applied_document_is_no_fallback(tmp_path):
+    (tmp_path / "baked.yaml").write_text(BASIC)
+    environ = {"AIORESILIENCE_FALLBACK_CONFIG": str(tmp_path / "baked.yaml")}
+    registry = Registry.from_file(tmp_path / "missing.yaml", environ=environ)
+    assert registry.status()["on_fallback"]
+    assert registry.apply(BASIC.replace("1}", "3}")).outcome == "applied"
+    assert not registry.status()["on_fallback"]
+
+
+# Fields laid over from code
+
+
+def test_nothing_is_laid_over_a_document_that_was_rolled_back_to(file):
+    registry = Registry.from_file(file, environ={})
+    registry.apply(BASIC.replace("1}", "3}"))
+    file.write_text(BASIC.replace("1}", "7}"))
+    registry.reload()
+    registry.rollback(1)
+    assert registry.get("a").bulkhead.max_concurrent == 3
+    with pytest.raises(RuntimeError, match="rolled back"), override("b", registry=registry, bulkhead=5):
+        pytest.fail("it has no text to lay fields over")
+    assert (registry.get("a").bulkhead.max_concurrent, registry.get("b").bulkhead.max_concurrent) == (3, 2)
+    assert registry.status()["pinned"]
+
+
+def test_a_rollback_under_an_override_outlives_it(file):
+    registry = Registry.from_file(file, environ={})
+    policy = registry.get("a")
+    registry.apply(BASIC.replace("1}", "3}"))
+    with override("b", registry=registry, bulkhead=5):
+        registry.rollback(2)
+        assert policy.bulkhead.max_concurrent == 1
+    assert policy.bulkhead.max_concurrent == 1
+    assert registry.get("b").bulkhead.max_concurrent == 2
+    assert registry.reload().outcome == "unchanged"
+
+
+# Partitions
+
+
+def test_a_partition_that_is_first_used_during_a_reload_is_current_afterwards(monkeypatch):
+    text = "version: 1\npolicies:\n  a: {partition: {by: key}, bulkhead: 1, timeout: 1s}\n"
+    registry = Registry.from_text(text, environ={})
+    policy = registry.get("a")
+    member = policy.partitions.enter(type("Key", (), {"key": "k", "host": None})())
+    make = Snapshot.__init__
+
+    def reload_meanwhile(self, *args):
+        make(self, *args)
+        monkeypatch.setattr(Snapshot, "__init__", make)
+        registry.apply(text.replace(", timeout: 1s", ""))
+
+    monkeypatch.setattr(Snapshot, "__init__", reload_meanwhile)
+    member.snapshot  # noqa: B018  # made while the reload comes in between
+    assert [pattern.key for pattern in member.snapshot.patterns] == ["bulkhead"]
+
+
+# What the log says
+
+
+def test_without_any_handler_a_broken_file_is_told_on_standard_error_and_nothing_else_is(file):
+    text = f"""
+        import pathlib
+        from aioresilience import Registry, disable_logging
+        file = pathlib.Path({str(file)!r})
+        good = file.read_text()
+        registry = Registry.from_file(file)
+        file.write_text(good.replace("bulkhead: 2", "bulkhead: 5"))
+        assert registry.reload().outcome == "applied"
+        file.write_text("version: 1\\npolicys: 1\\n")
+        assert registry.reload().outcome == "rejected"
+        file.write_text(good)
+        assert registry.reload().outcome == "applied"
+        disable_logging()
+        file.write_text("nothing")
+        assert registry.reload().outcome == "rejected"
+    """
+    program = [sys.executable, "-c", textwrap.dedent(text)]
+    said = subprocess.run(program, capture_output=True, text=True, check=True, timeout=60).stderr.splitlines()
+    assert "policys" in "".join(said)
+    assert [line for line in said if not line.startswith("reload_rejected: ")] == []
+    assert not any("nothing" in line for line in said)
+
+
+def test_the_differences_of_a_backend_name_the_fields_and_no_value():
+    pytest.importorskip("redis")
+    text = "version: 1\nbackends: {main: {url: 'redis://:hush@127.0.0.1:1/0', timeout: 50ms}}\npolicies: {}\n"
+    registry = Registry.from_text(text, environ={})
+    (change,) = registry.plan(text.replace("hush", "hist").replace("50ms", "80ms")).changes
+    assert "url, timeout" in str(change)
+    assert "hist" not in str(change)
+
+
+def test_what_a_policy_is_partitioned_by_begins_anew_and_the_number_of_places_does_not():
+    text = "version: 1\npolicies:\n  a: {partition: {by: key}, bulkhead: 1}\n"
+    registry = Registry.from_text(text, environ={})
+    (by,) = registry.plan(text.replace("by: key", "by: host")).changes
+    (places,) = registry.plan(text.replace("by: key", "by: key, max: 9")).changes
+    assert (by.effect, places.effect) == ("new state", "from the next call on")
