@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aioresilience.collector import collector_paused
 from aioresilience.config.building import Builder
 from aioresilience.config.diagnostics import ConfigError, Diagnostic, diagnose
 from aioresilience.config.encoding import MAX_BYTES, decode
@@ -32,7 +30,6 @@ __all__ = [
     "ParserName",
     "Reading",
     "Suppression",
-    "collector_paused",
     "read",
     "read_bytes",
     "read_file",
@@ -117,43 +114,6 @@ def read_bytes(path: Path, most: int) -> bytes:
             parts.append(part)
             most -= len(part)
     return b"".join(parts)
-
-
-class _Pauses:
-    """How many readers hold the collector, and whether it ran before the first of them."""
-
-    lock = threading.Lock()
-    holders = 0
-    was_enabled = False
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep the cyclic collector from running over a growing tree; nests, also across threads."""
-    with _Pauses.lock:
-        if _Pauses.holders == 0:
-            _Pauses.was_enabled = gc.isenabled()
-            gc.disable()
-        _Pauses.holders += 1
-    try:
-        yield
-    finally:
-        with _Pauses.lock:
-            _Pauses.holders -= 1
-            if _Pauses.holders == 0 and _Pauses.was_enabled:
-                gc.enable()
-
-
-def _forget_pauses() -> None:
-    """Let the collector run in a forked child, where the readers of other threads are gone."""
-    _Pauses.lock = threading.Lock()
-    if _Pauses.holders and _Pauses.was_enabled:
-        gc.enable()
-    _Pauses.holders = 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pauses)
 
 
 def _hold() -> None:

@@ -139,12 +139,14 @@ class Admission:
 
     def begin(self) -> bool:
         """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
-        caller, tickets, rest = self._caller, self._tickets, self._rest
+        entrance, caller, tickets, rest = self._entrance, self._caller, self._tickets, self._rest
         if self._waits_at is not None:
             return False
         try:
             if rest is None:
-                rest = iter((self._lead_on() if self._entrance.leads_on else self._entrance).steps)
+                if entrance.leads_on:
+                    entrance = self._lead_on()
+                rest = iter(entrance.steps)
             for step in rest:
                 if not isinstance(step, _GuardStep):
                     tickets.append((None, self._open(step)))
@@ -160,7 +162,7 @@ class Admission:
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = self._entrance.clock.monotonic()
+        self._started = entrance.clock.monotonic()
         return True
 
     def _lead_on(self) -> Entrance:

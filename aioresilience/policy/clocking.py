@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from typing import Final
 
-Statements = list[ast.stmt]
+from aioresilience.policy.trees import Changes, Statements, assigned, copied, nodes, rewritten
 
 _NOW: Final = "now"
 
@@ -32,30 +32,34 @@ class _Clocking:
         match statement:
             case ast.If():
                 before, known = self._read(statement.test, known)
-                statement.test = _Now().visit(statement.test)
                 body, after = self.run(statement.body, known=known)
                 orelse, other = self.run(statement.orelse, known=known)
-                statement.body, statement.orelse, known = _meet(body, after, orelse, other)
-                return [*before, statement], known
+                body, orelse, known = _meet(body, after, orelse, other)
+                return [*before, ast.If(rewritten(statement.test, _NOW_AT), body, orelse)], known
             case ast.Try():
                 return self._try(statement, known)
-        before, known = self._read(statement, known)
-        return [*before, _Now().visit(statement)], known and not _awaits(statement)
+        within = nodes([statement])
+        if not any(map(_is_reading, within)):
+            return [statement], known and not _awaits(*within)
+        before = [] if known else [_reading()]
+        return [*before, rewritten(statement, _NOW_AT)], not _awaits(*within)
 
     def _try(self, statement: ast.Try, known: bool) -> tuple[Statements, bool]:
-        statement.body, known = self.run(statement.body, known=known)
-        statement.orelse, known = self.run(statement.orelse, known=known)
-        for handler in statement.handlers:
-            handler.body, after = self.run(handler.body, known=False)
-            if known and not after and not _leaves(handler.body):
-                handler.body.append(_reading())
-        statement.finalbody, after = self.run(statement.finalbody, known=False)
-        return [statement], known and not _awaits(ast.Module(statement.finalbody, []))
+        body, known = self.run(statement.body, known=known)
+        orelse, known = self.run(statement.orelse, known=known)
+        handlers = [self._handler(handler, known) for handler in statement.handlers]
+        ending, _ = self.run(statement.finalbody, known=False)
+        return [ast.Try(body, handlers, orelse, ending)], known and not _awaits(*nodes(ending))
+
+    def _handler(self, handler: ast.ExceptHandler, known: bool) -> ast.ExceptHandler:
+        body, after = self.run(handler.body, known=False)
+        missing = known and not after and not _leaves(body)
+        return ast.ExceptHandler(handler.type, handler.name, [*body, _reading()] if missing else body)
 
     @staticmethod
     def _read(part: ast.AST, known: bool) -> tuple[Statements, bool]:
         """Return the reading that the part needs before it."""
-        if known or not any(_is_reading(node) for node in ast.walk(part)):
+        if known or not any(_is_reading(node) for node in nodes([part])):
             return [], known
         return [_reading()], True
 
@@ -65,30 +69,32 @@ def _meet(body: Statements, after: bool, orelse: Statements, other: bool) -> tup
         return body, orelse, other
     if _leaves(orelse):
         return body, orelse, after
-    if other and not after and _awaits(ast.Module(body, [])):
+    if other and not after and _awaits(*nodes(body)):
         return [*body, _reading()], orelse, True
     return body, orelse, after and other
 
 
 def _reading() -> ast.stmt:
-    return ast.Assign([ast.Name(_NOW, ast.Store())], ast.Call(ast.Name("monotonic", ast.Load()), [], []))
+    return assigned(_NOW, ast.Call(ast.Name("monotonic", ast.Load()), [], []))
 
 
 def _is_reading(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Call) or node.args:
+    if type(node) is not ast.Call or node.args:
         return False
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
     return name == "monotonic"
 
 
-def _awaits(part: ast.AST) -> bool:
-    return any(isinstance(node, ast.Await) for node in ast.walk(part))
+def _awaits(*within: ast.AST) -> bool:
+    return any(isinstance(node, ast.Await) for node in within)
 
 
 def _leaves(body: Statements) -> bool:
     return bool(body) and isinstance(body[-1], (ast.Raise, ast.Return))
 
 
-class _Now(ast.NodeTransformer):
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        return ast.Name(_NOW, ast.Load()) if _is_reading(node) else self.generic_visit(node)  # type: ignore[return-value]
+def _now_at(call: ast.Call) -> ast.AST:
+    return ast.Name(_NOW, ast.Load()) if _is_reading(call) else copied(call, _NOW_AT)
+
+
+_NOW_AT: Final[Changes] = {ast.Call: _now_at}

@@ -25,6 +25,7 @@ class Divided(Snapshot):
         self.clock = own.clock
         self._block = self._answers = None
         self.replaced = False
+        self.in_use = True
         self.run = self._run
 
     def around(self, func: AnyFunction, policy: object) -> None:

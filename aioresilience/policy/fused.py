@@ -12,13 +12,14 @@ import functools
 import itertools
 import linecache
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aioresilience.bound import Bound
 from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace
 from aioresilience.clock import Clock
+from aioresilience.collector import collector_paused
 from aioresilience.counts import row_of
 from aioresilience.failures import Judge, Outcome
 from aioresilience.guard import Guard
@@ -28,6 +29,7 @@ from aioresilience.policy.frame import INDENT, NAMES, deeper, frame
 from aioresilience.policy.inline import Writer
 from aioresilience.policy.passing import ANYHOW, Passing, passing_of
 from aioresilience.policy.shape import OF_A_PATTERN, Shape, active_of, shape_of
+from aioresilience.policy.trees import nodes, stored
 from aioresilience.recovering import Recovering
 from aioresilience.scope import Scope, Timeline, TimerQueue
 from aioresilience.straight import STRAIGHT
@@ -66,6 +68,13 @@ def fuse_around(
         getattr(func, "__kwdefaults__", None),
     )
     return wrapper  # type: ignore[no-any-return]  # made by exec
+
+
+def prepare(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
+    """Compile what `fuse` will need, if it is not at hand yet."""
+    shape = shape_of(patterns, context, clock)
+    if shape is not None:
+        bind(shape, RUN)
 
 
 def code_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> str | None:
@@ -142,7 +151,7 @@ _compiling = threading.RLock()
 @functools.lru_cache(maxsize=1024)
 def bind(shape: Shape, passing: Passing) -> Callable[..., Any]:
     """Compile the text of a shape into a function that takes the values and returns the callable."""
-    with _compiling:
+    with _compiling, collector_paused():  # its trees have no cycles, and looking through all else costs more
         text, names = source(shape, passing)
         file = f"<policy {shape} #{next(_numbers)}>"
         linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # for tracebacks and debuggers
@@ -156,25 +165,26 @@ def source(shape: Shape, passing: Passing = ANYHOW) -> tuple[str, dict[str, obje
     For `RUN` it is one function that calls any other, else the wrapper of one with these parameters.
     """
     body, names = _body(shape, passing)
-    if not passing.names.isdisjoint(_stored(body) | names.keys() | OWN) or any(
+    if not passing.names.isdisjoint({*stored(body), "error", *names, *OWN}) or any(
         name[-1].isdigit() for name in passing.names
     ):
         return source(shape)  # a parameter may have a name of ours
-    lines = ast.unparse(ast.fix_missing_locations(ast.Module(body, []))).splitlines()
-    if passing == RUN:
-        made = ["async def run(func, args, kwargs, caller):", *deeper(lines)]
-    else:
-        made = [
-            f"async def wrapper({passing.parameters}):",
-            f"{INDENT}if snapshot.replaced:",  # reloaded since: by way of the snapshot of today
-            f"{INDENT * 2}return await policy.snapshot.run(func, {passing.args}, {passing.kwargs}, caller)",
-            *deeper(lines),
-        ]
-    values = sorted(_free_names("\n".join(made)) - names.keys())
+    lines = ast.unparse(ast.Module(body, [])).splitlines()
+    head = _head(passing)
+    values = sorted(_free_names([ast.parse("\n".join(head)), *body]) - names.keys())
     given = ", ".join(["*", *values, "**unused"] if values else ["**unused"])
-    return "\n".join(
-        [f"def bind({given}):", *deeper([*made, f"return {'run' if passing == RUN else 'wrapper'}"]), ""]
-    ), names
+    made = [*head, *deeper(lines), f"return {'run' if passing == RUN else 'wrapper'}"]
+    return "\n".join([f"def bind({given}):", *deeper(made), ""]), names
+
+
+def _head(passing: Passing) -> list[str]:
+    if passing == RUN:
+        return ["async def run(func, args, kwargs, caller):", f"{INDENT}pass"]
+    return [
+        f"async def wrapper({passing.parameters}):",
+        f"{INDENT}if snapshot.replaced:",  # reloaded since: by way of the snapshot of today
+        f"{INDENT * 2}return await policy.snapshot.run(func, {passing.args}, {passing.kwargs}, caller)",
+    ]
 
 
 OWN: Final = frozenset({"func", "policy", "snapshot", "caller", "monotonic"})
@@ -192,14 +202,10 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     return read_once(body) if shape.one_clock else body, writer.constants | caller
 
 
-def _stored(body: Sequence[ast.stmt]) -> set[str]:
-    nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    return {node.id for node in nodes if isinstance(node.ctx, ast.Store)} | {"error"}
-
-
-def _free_names(text: str) -> set[str]:
-    """Return the names that a function's text reads and does not set."""
-    module = ast.parse(text)
-    nodes = list(ast.walk(module))
-    ours = _stored(module.body) | {node.arg for node in nodes if isinstance(node, ast.arg)}
-    return {node.id for node in nodes if isinstance(node, ast.Name)} - ours - vars(builtins).keys()
+def _free_names(parts: Iterable[ast.AST]) -> set[str]:
+    """Return the names that the parts of a function read and do not set."""
+    within = nodes(parts)
+    names = [node for node in within if isinstance(node, ast.Name)]
+    ours = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {"error"}
+    ours |= {node.arg for node in within if isinstance(node, ast.arg)}
+    return {node.id for node in names} - ours - vars(builtins).keys()

@@ -106,7 +106,7 @@ class Policy:
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
         self._served: Entrance | None = None
-        self.snapshot = Snapshot((), Context(), self.clock)
+        self.snapshot = self._settled = Snapshot((), Context(), self.clock)
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
         with _living:
@@ -121,11 +121,12 @@ class Policy:
             if pattern.policy is None:
                 pattern.policy = self.name
         settled = Snapshot(patterns, context, self.clock, generation)
+        settled.succeed(self._settled)
         self._settled = settled if partition is None else self._divided(settled, partition)
         self.refresh()
 
     def _divided(self, own: Snapshot, partition: Partition) -> Divided:
-        before = getattr(self, "_settled", None)
+        before = self._settled
         known = before.partitions if isinstance(before, Divided) else None
         if known is None or not known.fits(partition):
             return Divided(own, Partitions(partition, own, self.clock))

@@ -11,7 +11,7 @@ from aioresilience.bound import Bound
 from aioresilience.clock import Clock
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
-from aioresilience.policy.inline import finals
+from aioresilience.policy.notes import finals
 from aioresilience.recovering import Recovering
 from aioresilience.scope import Scope, Timeline
 
@@ -46,7 +46,7 @@ class Part:
     @property
     def fixed(self) -> dict[str, type]:
         """The attributes of the pattern that are the same objects for ever, and their classes."""
-        return dict(finals(self.cls))
+        return finals(self.cls)  # type: ignore[arg-type]  # every class can be hashed
 
     def types(self) -> dict[str, type]:
         """Return the classes of the objects that the text calls."""

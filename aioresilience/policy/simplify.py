@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Mapping, Sequence
 
-Statements = list[ast.stmt]
+from aioresilience.policy.trees import Statements
 
 
 def settled(test: ast.expr, objects: Mapping[str, object]) -> ast.expr:
@@ -100,8 +99,8 @@ def _followed(branch: Statements, name: str, test: ast.If, objects: Mapping[str,
     answer = settled(_with_value(test.test, last.value, objects), objects)
     kept = branch[:-1] if name.startswith("answer_") else branch
     if not isinstance(answer, ast.Constant):
-        return [*branch, copy.deepcopy(test)]
-    return [*kept, *copy.deepcopy(test.body if answer.value else test.orelse)] or [ast.Pass()]
+        return [*branch, test]
+    return [*kept, *(test.body if answer.value else test.orelse)] or [ast.Pass()]
 
 
 def _with_value(test: ast.expr, value: ast.expr, objects: Mapping[str, object]) -> ast.expr:

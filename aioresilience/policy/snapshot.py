@@ -9,7 +9,7 @@ from aioresilience.calls import Call, Caller, Exit, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.admission import Entrance
-from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around
+from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around, prepare
 from aioresilience.timeout import TimeoutConfig
 
 
@@ -37,7 +37,7 @@ class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
     __slots__ = (
-        "_answers", "_block", "_lasting", "clock", "context", "generation", "patterns", "replaced", "run",
+        "_answers", "_block", "_lasting", "clock", "context", "generation", "in_use", "patterns", "replaced", "run",
     )  # fmt: skip
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
@@ -47,11 +47,19 @@ class Snapshot:
         self.clock = clock
         self.replaced = False
         """Another snapshot is in effect: calls go by way of the policy."""
+        self.in_use = False
+        """Functions are called under it or decorated with it."""
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
+
+    def succeed(self, before: Snapshot) -> None:
+        """Compile at once, on the thread that reloads, what calls will need that went by way of the one before."""
+        if before.in_use:
+            self.in_use = True
+            prepare(self.patterns, self.context, self.clock)
 
     def code(self) -> str | None:
         """Return the text of the frame around a decorated function, None where there is none."""
@@ -59,6 +67,7 @@ class Snapshot:
 
     def around(self, func: AnyFunction, policy: object) -> AnyFunction | None:
         """Return a wrapper of one frame for a function of the policy, None where there is no fused form."""
+        self.in_use = True
         return fuse_around(func, policy, self, self.patterns, self.context, self.clock, fold)
 
     def _first_run(
@@ -69,6 +78,7 @@ class Snapshot:
         caller: Caller,
     ) -> Awaitable[object]:
         patterns, context, clock = self.patterns, self.context, self.clock
+        self.in_use = True
         self.run = fuse(patterns, context, clock, fold) or folded(patterns, context, clock)
         return self.run(func, args, kwargs, caller)
 

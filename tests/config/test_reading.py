@@ -9,10 +9,11 @@ import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import parsing
 from aioresilience.config.diagnostics import CATALOGUE, ConfigError
 from aioresilience.config.encoding import MAX_BYTES
-from aioresilience.config.reading import collector_paused, read, read_file, read_tree, suppressions
+from aioresilience.config.reading import read, read_file, read_tree, suppressions
 from aioresilience.config.scalars import plain_scalar
 from aioresilience.config.tree import Items, leaves, locate
 

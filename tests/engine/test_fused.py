@@ -24,9 +24,9 @@ from aioresilience.load_shedding import BasicLoadShedder, LoadSheddingConfig
 from aioresilience.pattern import Context
 from aioresilience.policy import Policy
 from aioresilience.policy.fused import RUN, bind, fuse, fuse_around, source
-from aioresilience.policy.inline import text_of
 from aioresilience.policy.shape import shape_of
 from aioresilience.policy.snapshot import fold, folded
+from aioresilience.policy.texts import text_of
 from aioresilience.rate_limiting import RateLimit, RateLimiterConfig
 from aioresilience.retry import RetryConfig, RetryPolicy
 from aioresilience.scope import sleep

@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 
 # Bottom up. A module imports from lower floors only.
 FLOORS = (
-    ("exceptions", "events", "logging", "units", "clock", "resources", "straight"),
+    ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "collector"),
     (
         *("callables", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
         *("pattern", "recovering", "guard", "bound", "backends"),

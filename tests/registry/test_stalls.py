@@ -3,14 +3,17 @@
 What is measured is time on the CPU of the reloading thread alone, which other load on the machine does not change.
 """
 
+import asyncio
 import gc
 import itertools
 import os
+import threading
 import time
 
 import pytest
 
 from aioresilience import Registry
+from aioresilience.policy import fused
 from aioresilience.registry import loading
 from benchmarks.reload import CHANGED, text
 
@@ -89,3 +92,24 @@ def test_the_documents_kept_for_rollbacks_share_what_is_equal(registry, file):
         registry.reload()
     first, last = registry.ledger.history[0], registry.document
     assert first.policies["service-300"] is last.policies["service-300"]
+
+
+async def test_a_new_shape_is_compiled_on_the_thread_that_reloads(tmp_path, monkeypatch):
+    """A policy in use changes the patterns it has and how it acts; no call of it has to wait for the compiler."""
+    path, threads = tmp_path / "resilience.yaml", []
+    path.write_text("version: 1\npolicies: {p: {bulkhead: 5, timeout: 1s}}")
+    registry = Registry.from_file(path, environ={})
+    call, decorated = registry.get("p").call, registry.get("p")(asyncio.sleep)
+    await decorated(0)
+    source = fused.source
+    fused.bind.cache_clear()
+    monkeypatch.setattr(fused, "source", lambda *of: threads.append(threading.get_ident()) or source(*of))
+    for policy in ("retry: 2, timeout: 1s", "mode: observe, retry: 2, circuit_breaker: {}", "deadline: 5s"):
+        path.write_text(f"version: 1\npolicies: {{p: {{{policy}}}}}")
+        assert (await registry.areload()).outcome == "applied"
+        compiled = len(threads)
+        await decorated(0)
+        await call(asyncio.sleep, 0)
+        assert len(threads) == compiled
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads

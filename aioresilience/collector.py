@@ -1,0 +1,46 @@
+"""The cyclic collector, kept from looking at trees that grow and are gone again soon."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _Pauses:
+    """How many readers hold the collector, and whether it ran before the first of them."""
+
+    lock = threading.Lock()
+    holders = 0
+    was_enabled = False
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the cyclic collector from running over a growing tree; nests, also across threads."""
+    with _Pauses.lock:
+        if _Pauses.holders == 0:
+            _Pauses.was_enabled = gc.isenabled()
+            gc.disable()
+        _Pauses.holders += 1
+    try:
+        yield
+    finally:
+        with _Pauses.lock:
+            _Pauses.holders -= 1
+            if _Pauses.holders == 0 and _Pauses.was_enabled:
+                gc.enable()
+
+
+def _forget_pauses() -> None:
+    """Let the collector run in a forked child, where the readers of other threads are gone."""
+    _Pauses.lock = threading.Lock()
+    if _Pauses.holders and _Pauses.was_enabled:
+        gc.enable()
+    _Pauses.holders = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pauses)
