@@ -178,10 +178,10 @@ class FleetRateLimit(RateLimit):
 
     async def wait(self, caller: Caller) -> object:
         """Ask the server; wait for a permit no longer than configured, and not at all where the deadline cuts it."""
-        key, longest = self._key(caller), self.config.wait
+        key = self._key(caller)
         if not self.server.available:
             return await self._wait_without_server(caller)
-        until = self.clock.monotonic() + longest if longest else 0.0
+        until = self.clock.monotonic() + (self.config.wait or 0.0)
         if key not in self._turns.lines:
             answer = await self._ask(key, caller)
             if not isinstance(answer, Answer):
@@ -257,8 +257,12 @@ class FleetRateLimit(RateLimit):
         return Shadow(place, future)
 
     def _observed(self, done: asyncio.Future[Answer | None], key: str, trace: Trace) -> None:
-        answer = None if done.cancelled() else done.result()
-        if answer is not None and not answer.granted:
+        if done.cancelled():
+            return
+        answer = done.result()
+        if answer is None:
+            self._note_degraded()
+        elif not answer.granted:
             self.counts.observed += 1
             self.decide(trace, "would_reject", self._reason(key).name)
 
