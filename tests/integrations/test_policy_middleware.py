@@ -13,7 +13,16 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
-from aioresilience import EventType, Registry, UnknownPolicyError, configure, current_deadline, get_registry
+from aioresilience import (
+    Bulkhead,
+    EventType,
+    Registry,
+    UnknownPolicyError,
+    configure,
+    current_deadline,
+    get_registry,
+    global_bus,
+)
 from aioresilience.calls import Caller
 from aioresilience.integrations.asgi import ClientAddress, PolicyMiddleware, PriorityHeader
 from aioresilience.registry import names
@@ -257,3 +266,21 @@ async def test_a_background_task_after_a_stream_has_no_deadline_of_the_request()
     assert seen[0] is not None
     assert seen[1] is None
     assert registry["page"].deadline.counts.succeeded == 1
+
+
+async def test_a_request_that_is_let_in_builds_no_event_for_who_hears_only_of_refusals(monkeypatch: pytest.MonkeyPatch):
+    registry = Registry.from_text("{version: 1, policies: {page: {bulkhead: 1}}}")
+    app, told, refused = PolicyMiddleware(answer, registry, policy="page"), [], []
+    monkeypatch.setattr(Bulkhead, "tell", lambda self, moment, error=None: told.append(moment))
+    global_bus.add_handler(EventType.DECISION, refused.append)
+    try:
+        assert (await get(app)).status == 200
+    finally:
+        global_bus.remove_handler(EventType.DECISION, refused.append)
+    assert (told, registry["page"].bulkhead.counts.succeeded) == ([], 1)
+    global_bus.add_handler("*", refused.append)
+    try:
+        await get(app)
+    finally:
+        global_bus.remove_handler("*", refused.append)
+    assert told == ["admitted", "succeeded"]
