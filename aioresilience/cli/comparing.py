@@ -77,7 +77,7 @@ def _lines(one: Difference) -> Iterator[str]:
     shown = None
     for change in one.changes:
         if not change.policy:
-            yield _of_the_document(change)
+            yield str(change)
             continue
         if change.policy != shown:
             shown = change.policy
@@ -87,12 +87,6 @@ def _lines(one: Difference) -> Iterator[str]:
             yield f"  {str(change).removeprefix(f'{change.policy}.')}"
         elif change.effect:
             yield f"  {change.effect}"
-
-
-def _of_the_document(change: Change) -> str:
-    """Write a change that concerns no policy; of a backend only that it changed may be told."""
-    same = str(change.old) == str(change.new)
-    return f"{change.path}: changed" if same else str(change)
 
 
 def _rows(one: Difference) -> Iterator[dict[str, object]]:

@@ -30,10 +30,11 @@ def watch(files: Sequence[str], environment: str | None, *, strict: bool, code: 
         while True:
             before = _look(watched, code)
             checked = examine(files, environment, strict=strict, code=code)
+            if learned := dict.fromkeys(file for file in _files(checked) if file not in watched):
+                watched.update(learned)
+                continue  # they may have changed since they were read
             _show(checked)
-            learned = dict.fromkeys(file for file in _files(checked) if file not in watched)
-            watched.update(learned)
-            _wait(watched, code, {**_look(learned, None), **before})
+            _wait(watched, code, before)
     except KeyboardInterrupt:
         return FINE
 

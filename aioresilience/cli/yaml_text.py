@@ -43,9 +43,10 @@ def _text(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write a text between double quotes; what does not print is escaped."""
-    escaped = (one if one.isprintable() or one == " " else _escape(one) for one in json.dumps(text, ensure_ascii=False))
-    return "".join(escaped)
+    """Write a text between double quotes; escaped is what does not print, or would look like an unrendered template."""
+    braces = "{" if text.startswith(("{{", "{%")) else ""
+    plain = json.dumps(text, ensure_ascii=False)
+    return "".join(one if one.isprintable() and one != braces else _escape(one) for one in plain)
 
 
 def _escape(char: str) -> str:

@@ -46,7 +46,8 @@ READING: Mapping[str, Entry] = {
     "AR107": Entry(
         "A template was not rendered.",
         "The text still holds `{{ … }}` or `{% … %}` of Helm, Jinja or Ansible.",
-        "Render the template first, or use `${NAME}`, which aioresilience fills in itself.",
+        "Render the template first, or use `${NAME}`, which aioresilience fills in itself; for text that begins so, "
+        "write the brace as `\\x7b` in double quotes.",
         "timeout: {{ .Values.timeout }}",
     ),
     "AR108": Entry(

@@ -86,12 +86,13 @@ class Checker:
         if texts:
             given = cast("Mapping[str, object]", _typed(given, texts))
             value, errors = self._validate(model, given)
-        if not errors or not all(_is_note(error) for error in errors):
+        notes = tuple(error for error in errors if _is_note(error))
+        if not notes:
             return Checked(value, errors)
         self._names.lenient = True
         value, others = self._validate(model, given)
         self._names.lenient = False
-        return Checked(value, errors + others)
+        return Checked(value, notes + others)
 
     def _validate(self, model: type[M], given: Mapping[str, object]) -> tuple[M | None, tuple[ErrorDetails, ...]]:
         try:
@@ -108,14 +109,15 @@ class Checker:
             yield error
             return
         for index, name in enumerate(names[:MAX_NAMES]):
+            if not isinstance(name, str):
+                yield ErrorDetails(type="is_subclass_of", loc=(*error["loc"], index), msg="", input=name)
+                continue
             try:
                 self._names.exception(name)
             except NameProblem as own:
                 yield ErrorDetails(
                     type="value_error", loc=(*error["loc"], index), msg=str(own), input=name, ctx={"error": own}
                 )
-            except Exception:  # not even a name: the model says so once the names are right
-                continue
 
 
 def _bounded(given: Mapping[str, object], fields: Collection[str]) -> dict[str, object]:

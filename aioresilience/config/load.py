@@ -25,7 +25,7 @@ from aioresilience.config.overriding import overridden
 from aioresilience.config.places import Block, Place
 from aioresilience.config.process import PREFIX
 from aioresilience.config.reading import MAX_BYTES
-from aioresilience.config.report import Report, shown
+from aioresilience.config.report import Report, either, shown
 from aioresilience.config.routes import check_routes
 from aioresilience.config.secret_files import keep_secrets
 from aioresilience.config.shorthand import Shorthand
@@ -240,7 +240,8 @@ class _Loading:
             return merged
         if chosen not in overlays:
             near = suggest(chosen, overlays)
-            hint = f"did you mean '{near}'?" if near else f"write {chosen}: {{}} for one that changes nothing"
+            there = f"there is {either(list(overlays)[:8])}; " if overlays else ""
+            hint = f"did you mean '{near}'?" if near else f"{there}write {chosen}: {{}} for one that changes nothing"
             place = merged.key_place("environments")
             self._report.add("AR313", place, f"unknown environment {shown(chosen)}", hint=hint, path="environments")
             return merged

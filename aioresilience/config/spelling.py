@@ -162,8 +162,9 @@ def suggest(word: str, valid: Collection[str]) -> str | None:
     for foreign in (FOREIGN.get(plain), FOREIGN_BLOCKS.get(plain)):
         if foreign in valid:
             return foreign
-    near = difflib.get_close_matches(plain[:MAX_COMPARED], sorted(valid), n=1, cutoff=0.7)
-    return near[0] if near else None
+    spelt = {_plain(name): name for name in sorted(valid, reverse=True)}
+    near = difflib.get_close_matches(plain[:MAX_COMPARED], sorted(spelt), n=1, cutoff=0.7)
+    return spelt[near[0]] if near else None
 
 
 def hint_for_key(word: str, valid: Collection[str], elsewhere: Mapping[str, Collection[str]] | None = None) -> str:

@@ -37,6 +37,8 @@ EXPECTED: Final[Mapping[str, str]] = {
     "mapping_type": "a block",
     "callable_type": "the name of a callable",
     "none_required": "null",
+    "is_subclass_of": "the name of an exception",
+    "is_instance_of": "the name of an exception",
 }
 _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "must be above"),

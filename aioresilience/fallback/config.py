@@ -43,6 +43,13 @@ class Substitute(BaseModel):
 
     _plain_value = field_validator("value", mode="before")(_own_value)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_or_block(cls, entry: object) -> object:
+        if not isinstance(entry, (dict, Substitute)):
+            raise ValueError("expected the name of a callable, or a block; write {value: …} for a plain value")
+        return entry
+
     @model_validator(mode="after")
     def _one(self) -> Substitute:
         if self.value is not None if self.call is not None else "value" not in self.model_fields_set:

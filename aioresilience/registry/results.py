@@ -37,8 +37,10 @@ class Change:
         if not self.path:
             return f"{self.policy}: {self.kind}{effect}"
         where = f"{self.policy}.{self.path}" if self.policy else self.path
+        old, new = self.old_text or str(self.old), self.new_text or str(self.new)
+        what = f"{old} → {new}" if old != new else "changed"
         now = f" [now {', '.join(f'{key} {value}' for key, value in self.live.items())}]" if self.live else ""
-        return f"{where}: {self.old_text or self.old} → {self.new_text or self.new}{effect}{now}"
+        return f"{where}: {what}{effect}{now}"
 
 
 @dataclass(frozen=True, slots=True)

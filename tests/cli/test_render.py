@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, example, given, settings, strategies as st
 
 from aioresilience.cli.rendering import text_of
 from aioresilience.cli.yaml_text import block, flow
@@ -59,6 +59,7 @@ TREES = st.recursive(
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), TREES, min_size=1, max_size=4))
+@example({"{%": "{{ x }}", "a": ["{{{{x}}", "{", "{ {"]})
 @settings(max_examples=300, deadline=None)
 def test_whatever_is_written_is_read_back(tree):
     for text in (block(tree), f"{flow(tree)}\n"):

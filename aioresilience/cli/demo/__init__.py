@@ -18,6 +18,7 @@ from aioresilience.cli.demo.report import Screen, policies, verdict
 from aioresilience.cli.demo.service import Shop
 from aioresilience.cli.demo.story import Script, Story
 from aioresilience.cli.demo.upstream import Upstream
+from aioresilience.logging import disable_logging
 from aioresilience.resources import resource
 
 __all__ = ["Afterwards", "Script", "run"]
@@ -40,6 +41,7 @@ def run(script: Script | None = None, afterwards: Afterwards | None = None) -> i
     shipped, file = resource("demo", "resilience.yaml"), Path("resilience.yaml")
     with tempfile.TemporaryDirectory(prefix="aioresilience-demo-") as folder, contextlib.chdir(folder):
         shutil.copyfile(shipped, file)
+        disable_logging()  # the screen says what the log would
         try:
             return asyncio.run(_run(file, shipped, script or Script(), console, afterwards))
         except KeyboardInterrupt:
