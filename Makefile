@@ -16,7 +16,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
 		sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
-demo: $(if $(or $(SERVE),$(wildcard $(DEV))),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 20 seconds; SERVE=1 leaves it running
+demo: $(if $(or $(SERVE),$(wildcard $(DEV))),$(DEV),$(CLI)) ## a service under resilience.yaml, live, in 15 seconds; SERVE=1 leaves it running
 	$(BIN)/python -m $(if $(SERVE),aioresilience.cli.demo.serving,aioresilience demo)
 
 test: $(DEV) $(EDITORS) ## all tests, with branch coverage; PYTEST_ARGS for more

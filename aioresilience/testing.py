@@ -157,7 +157,8 @@ class EventLog:
 def override(name: str, *, registry: Registry | None = None, **fields: object) -> Iterator[None]:
     """Lay fields over one policy for a test: `override("payments", timeout="50ms", retry=None)`.
 
-    Raises ConfigError where the policy with them is wrong; the policy is as before afterwards.
+    Raises ConfigError where the policy with them is wrong, RuntimeError after a rollback, which keeps no text to lay
+    them over; the policy is as before afterwards.
     """
     registry = get_registry() if registry is None else registry
     if name not in registry:

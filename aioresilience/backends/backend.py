@@ -109,7 +109,7 @@ class Backend:
         collector = self._collectors.get(loop)
         if collector is None:
             with self._lock:
-                collector = self._collectors[loop] = Collector(loop, self._send)
+                collector = self._collectors[loop] = Collector(self._send)
         return collector
 
     async def answers(self) -> bool:
@@ -133,19 +133,19 @@ class Backend:
 
     def watch_leases(self) -> None:
         """Look after the leases of the tenants from time to time, as long as there are any."""
-        if not self._sweeping:
-            self._sweeping = True
-            with self._lock:
-                if self._running is not None:
-                    loop = self._running.io.loop
-                    self._running.io.call(loop.call_later, SWEEP, self._sweep, loop)
+        with self._lock:
+            if self._running is not None and not self._sweeping:
+                self._sweeping = True
+                loop = self._running.io.loop
+                self._running.io.call(loop.call_later, SWEEP, self._sweep, loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweeping = False
         held = [tenant.give_back_leases(every_one=False) for tenant in list(self.tenants)]
-        if any(held):
-            self._sweeping = True
-            loop.call_later(SWEEP, self._sweep, loop)
+        with self._lock:
+            if self._running is not None and self._running.io.loop is loop:  # not closed meanwhile
+                self._sweeping = any(held)
+                if self._sweeping:
+                    loop.call_later(SWEEP, self._sweep, loop)
 
     def _changed(self, reason: str | None) -> None:
         """Note that the server is away, or well again: None."""
@@ -159,8 +159,8 @@ class Backend:
     def retune(self, config: BackendConfig) -> None:
         """Go on at another address, or under other bounds, from the next check on."""
         if config != self.config:
+            self.config = config  # before the thread ends: who asks meanwhile starts the new one
             self._leave()
-            self.config = config
 
     def close(self) -> None:
         """Give back every lease, close the connections and end the thread; blocks for the budget at most."""

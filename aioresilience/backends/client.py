@@ -67,7 +67,7 @@ class Client:
                 if not _worth_another(self._errors, error):
                     raise
                 return await self._run(script, keys, values)
-        except (TimeoutError, self._errors.RedisError, OSError, EOFError) as error:
+        except Exception as error:  # of a cluster without nodes, of a url: not all have the library's base
             raise BackendError(_reason(self._errors, error), type(error).__name__) from None
 
     async def _run(self, script: Script, keys: Sequence[bytes], values: Sequence[Value]) -> Any:  # noqa: ANN401
@@ -147,9 +147,9 @@ def _reason(errors: Any, error: BaseException) -> str:  # noqa: ANN401
         return "read_only"
     if isinstance(error, (errors.AuthenticationError, errors.NoPermissionError)):
         return "forbidden"
-    if isinstance(error, (errors.ConnectionError, OSError, EOFError)):
+    if isinstance(error, (errors.ConnectionError, errors.RedisClusterException, OSError, EOFError)):
         return "connection"
-    return "refused"
+    return "refused" if isinstance(error, errors.RedisError) else "settings"
 
 
 def config_of(client: object) -> BackendConfig:

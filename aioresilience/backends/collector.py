@@ -9,12 +9,11 @@ from aioresilience.backends.checks import Answer, Bundle, Check, Leased, Place
 
 
 class Collector:
-    """Belongs to one loop; checks of one place are one check for as many permits."""
+    """Belongs to one loop, which it does not hold; checks of one place are one check for as many permits."""
 
-    __slots__ = ("_checks", "_loop", "_send")
+    __slots__ = ("_checks", "_send")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Bundle], None]) -> None:
-        self._loop = loop
+    def __init__(self, send: Callable[[Bundle], None]) -> None:
         self._send = send
         self._checks: dict[object, Check] = {}
 
@@ -26,7 +25,7 @@ class Collector:
             check = self._add(place, Check(place))
         if ahead:
             check.ahead, check.parts, check.leased = max(check.ahead, ahead), parts, leased
-        future: asyncio.Future[Answer | None] = self._loop.create_future()
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         check.futures.append(future)
         return future
 
@@ -37,10 +36,10 @@ class Collector:
 
     def _add(self, key: object, check: Check) -> Check:
         if not self._checks:
-            self._loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._checks[key] = check
         return check
 
     def _flush(self) -> None:
         checks, self._checks = self._checks, {}
-        self._send(Bundle(self._loop, list(checks.values())))
+        self._send(Bundle(asyncio.get_running_loop(), list(checks.values())))

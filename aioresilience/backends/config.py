@@ -86,6 +86,12 @@ class BackendConfig(Part):
             check_url(url)
         return url
 
+    def place(self) -> tuple[object, ...]:
+        """Tell one place of counting from another, whoever asks there: no user and no password is part of it."""
+        url = urlsplit(self.url) if isinstance(self.url, str) else None
+        where = self.url if url is None else (url.hostname, url.port, url.path)
+        return where, self.sentinel, self.prefix
+
     def address(self) -> str:
         """Return the url with the scheme as the client library knows it; reads the secret file."""
         url = check_url(secret(self.url))

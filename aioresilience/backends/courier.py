@@ -7,6 +7,7 @@ the time budget: by the server, or with None once the server counts as away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -152,7 +153,8 @@ class Courier:
         """Answer the checks on their own loop."""
         spare = [(check, *check.answer(row)) for check, row in answered]
         if any(count for _, count, _ in spare):
-            self._loop.call_soon_threadsafe(self._return, spare)
+            with contextlib.suppress(RuntimeError):  # closed meanwhile; what is spare refills as what is spent
+                self._loop.call_soon_threadsafe(self._return, spare)
 
     def _return(self, spare: Iterable[tuple[Check, int, Charge]]) -> None:
         checks = [Check(check.place, back=count, charge=charge) for check, count, charge in spare if count]

@@ -45,8 +45,9 @@ class Health:
         return now - self._slow_since >= WATCHED
 
     def median(self) -> float:
-        """Return the median latency of the last second, 0 where nothing was asked."""
-        return statistics.median(latency for _, latency in self._answers) if self._answers else 0.0
+        """Return the median latency of the last second, 0 where nothing was asked; from any thread."""
+        answers = self._answers.copy()  # in one step: answers come meanwhile
+        return statistics.median(latency for _, latency in answers) if answers else 0.0
 
     def forget(self) -> None:
         """Begin to watch anew."""

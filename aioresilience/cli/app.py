@@ -268,7 +268,7 @@ def schema(
     say(f"wrote {os.path.relpath(path)}")
 
 
-@app.command(short_help="See all of it live, in 20 seconds.")
+@app.command(short_help="See all of it live, in 15 seconds.")
 def demo() -> None:
-    """Run a service under a YAML file for 20 seconds: faults on purpose, a broken edit, a hot reload."""
+    """Run a service under a YAML file for 15 seconds: faults on purpose, a broken edit, a hot reload."""
     raise typer.Exit(demonstration.run())

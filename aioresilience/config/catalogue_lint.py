@@ -129,6 +129,13 @@ LINT: Mapping[str, Entry] = {
         "",
         "warning",
     ),
+    "AR419": Entry(
+        "An environment adds a policy whose name is nearly that of another.",
+        "Only this environment has the policy, so a slip in its name leaves the policy that was meant as it was.",
+        "Correct the name, or silence the line if it is a policy of its own.",
+        "",
+        "warning",
+    ),
     "AR430": Entry(
         "No request reaches the route.",
         "Every request that fits it fits an earlier route already, and the first that fits counts.",

@@ -50,6 +50,7 @@ class FleetRateLimit(RateLimit):
         """Decisions that were made without the server."""
         self._outage = 0
         self._owed: dict[str, int] = {}
+        self._counted = backend.config
         self._seen: tuple[float, float] = 0.0, 0.0
         self._turns = Turns(self.clock)
         self._remote = RemoteLimit(backend, known_as or self.name, self.config, self.clock)
@@ -145,6 +146,15 @@ class FleetRateLimit(RateLimit):
         if old._limit.by_key == self._limit.by_key:
             self._owed = old.spent()
 
+    def _follow_server(self) -> None:
+        """Take what is spent along where a reload has moved the backend to another place."""
+        before, self._counted = self._counted, self.server.config
+        if before.place() != self._counted.place():
+            self._owed = self.spent()
+            if self.listening():
+                kept = self._kept(self.config, self.config)
+                self._publish(EventType.STATE_RESTARTED, {"backend": f"{self.server.name} moved", "kept": kept})
+
     def _pay(self) -> None:
         owed, self._owed = self._owed, {}
         for key, count in owed.items():
@@ -168,10 +178,10 @@ class FleetRateLimit(RateLimit):
 
     async def wait(self, caller: Caller) -> object:
         """Ask the server; wait for a permit no longer than configured, and not at all where the deadline cuts it."""
-        key, longest = self._key(caller), self.config.wait
+        key = self._key(caller)
         if not self.server.available:
             return await self._wait_without_server(caller)
-        until = self.clock.monotonic() + longest if longest else 0.0
+        until = self.clock.monotonic() + (self.config.wait or 0.0)
         if key not in self._turns.lines:
             answer = await self._ask(key, caller)
             if not isinstance(answer, Answer):
@@ -181,6 +191,8 @@ class FleetRateLimit(RateLimit):
 
     async def _ask(self, key: str, caller: Caller, *, waited: bool = False) -> object:
         """Return a ticket, or the answer of the server that there is none now."""
+        if self.server.config is not self._counted:
+            self._follow_server()
         if self._owed:
             self._pay()
         place = self._remote.place(key, by_key=self._limit.by_key)
@@ -245,8 +257,12 @@ class FleetRateLimit(RateLimit):
         return Shadow(place, future)
 
     def _observed(self, done: asyncio.Future[Answer | None], key: str, trace: Trace) -> None:
-        answer = None if done.cancelled() else done.result()
-        if answer is not None and not answer.granted:
+        if done.cancelled():
+            return
+        answer = done.result()
+        if answer is None:
+            self._note_degraded()
+        elif not answer.granted:
             self.counts.observed += 1
             self.decide(trace, "would_reject", self._reason(key).name)
 

@@ -70,7 +70,7 @@ def _backend_effect(old: BackendConfig | None, new: BackendConfig | None) -> str
     if old is None or new is None:
         return ""
     fields = [name for name in type(new).model_fields if getattr(old, name) != getattr(new, name)]
-    counts = "; what is spent stays behind" if {"url", "prefix"} & set(fields) else ""
+    counts = "" if old.place() == new.place() else "; counts anew, charged with this process's part but for keys"
     return f"{', '.join(fields)}, from the next check on{counts}"
 
 

@@ -203,10 +203,10 @@ class Registry:
     def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
         """Lay fields over one policy from code, above every other layer, or take them off; for tests.
 
-        Raises ConfigError, and changes nothing, where the policy with them is wrong.
+        Raises ConfigError, and changes nothing, where the policy with them is wrong; RuntimeError after a rollback.
         """
         patches, before = self.loader.patches, self.loader.patches.get(name)
-        result = self._transaction.patch(lambda: _set(patches, name, fields))
+        result = self._transaction.patch(lambda: _set(patches, name, fields), lays=fields is not None)
         if result.outcome == "rejected" and fields is not None:
             _set(patches, name, before)
             raise ConfigError(result.diagnostics)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aioresilience.config import ConfigError, Document, PolicySpec, diagnose
+from aioresilience.logging import describe
 from aioresilience.registry.building import Rebuilt
 from aioresilience.registry.loading import pace
 
@@ -29,8 +30,8 @@ def swap(registry: Registry, document: Document) -> None:
         with registry.lock:
             used = {pattern for policy in registry.policies.values() for pattern in policy.patterns}
             registry.builder.forget(before, registry.ledger.document.backends, used)
-        what = f"{type(error).__name__}: {error}"
-        raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}")]) from error
+        what, path = describe(error), f"policies.{swapping.at}"
+        raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}", path=path)]) from error
 
 
 class Swapping:
@@ -41,6 +42,8 @@ class Swapping:
         self._document = document
         self._generation = generation
         self._done: list[Rebuilt] = []
+        self.at = ""
+        """The policy that is built or put in place just now."""
 
     def run(self, built: Iterable[Rebuilt], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
         """Put in place what was built and what was first used meanwhile, or nothing; no fork comes in between."""
@@ -57,6 +60,7 @@ class Swapping:
         for one in built:
             breathe()
             self._done.append(one)
+            self.at = one.policy.name
             one.put(self._generation)
 
     def _complete(self, known: Mapping[str, PolicySpec]) -> None:
@@ -74,6 +78,7 @@ class Swapping:
             breathe()
             new = self._wanted(name, old)
             if new is not old and new != old:
+                self.at = name
                 yield registry.builder.rebuild(registry.policies[name], old, new)
 
     def _wanted(self, name: str, old: PolicySpec) -> PolicySpec:

@@ -51,11 +51,21 @@ class Transaction:
                 ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
             return result
 
-    def patch(self, change: Callable[[], None]) -> ReloadResult:
-        """Change the layer of code, and apply the sources that are in effect with it."""
+    def patch(self, change: Callable[[], None], *, lays: bool) -> ReloadResult:
+        """Change the layer of code, and apply the sources that are in effect with it.
+
+        A document that was rolled back to has none any more: nothing is laid over it, RuntimeError, and it stays.
+        """
         with self._serial, collector_paused():
-            change()
             ledger = self._registry.ledger
+            rolled_back = ledger.pinned and ledger.sources is None
+            if rolled_back and lays:
+                raise RuntimeError(
+                    "rolled back to a document whose text is gone: reload or apply one to lay fields over"
+                )
+            change()
+            if rolled_back:
+                return self._result("unchanged", "code")
             pinned = ledger.sources if ledger.pinned else None
             return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
 

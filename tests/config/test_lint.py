@@ -152,6 +152,17 @@ def test_a_policy_that_repeats_its_template_is_found():
     assert ids("templates: {t: {timeout: 2s}}\npolicies: {a: {extends: t, timeout: 3s}, b: {extends: t}}\n") == []
 
 
+@pytest.mark.parametrize("environment", [None, "staging"])
+def test_a_policy_that_an_environment_adds_under_nearly_the_name_of_another_is_found(environment):
+    def found(name):
+        overlay = f"environments: {{staging: {{policies: {{{name}: {{bulkhead: 5}}}}}}}}\n"
+        return ids(f"policies: {{payments: {{timeout: 2s}}}}\n{overlay}", environment=environment)
+
+    assert found("payment") == ["AR419"]
+    assert found("payments") == []
+    assert found("mail") == []
+
+
 def chain(attempts, below="b"):
     policy = "{{deadline: 600s, idempotent: true, retry: {}, about: {{depends_on: [{}]}}}}"
     return f"policies:\n  a: {policy.format(attempts, below)}\n  b: {policy.format(attempts, '')}\n"

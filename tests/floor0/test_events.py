@@ -957,7 +957,7 @@ FACTS = [
     LoadShedderEvent(PatternType.LOAD_SHEDDER, EventType.REQUEST_SHED, "api", load_level=State.OPEN, reason="cpu"),
     RateLimitEvent(PatternType.RATE_LIMITER, EventType.REQUEST_REJECTED, "api", user_id="u", limit="100/minute"),
     DecisionEvent(
-        PatternType.DEADLINE, EventType.WOULD_REJECT, "api", policy="payments", reason=State.OPEN, waited=0.1
+        PatternType.DEADLINE, EventType.PATTERN_SKIPPED, "api", policy="payments", reason=State.OPEN, waited=0.1
     ),
     RegistryEvent("reload_applied", 3, "7864d60", {"changed": ("payments",)}, "1 policy changed"),
 ]

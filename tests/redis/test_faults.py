@@ -123,6 +123,16 @@ async def test_each_decision_without_the_server_is_counted_and_told(behind, prox
     assert limiter.status()["backend_in_use"] == decision
 
 
+async def test_an_observed_decision_that_the_server_does_not_give_is_counted_too(behind, proxy):
+    policy = policy_of(behind, mode="observe")
+    assert await behind.answers()
+    proxy.black_hole = True
+    for _ in range(3):
+        await policy.call(ok)
+    await settled(lambda: not behind.available)
+    await settled(lambda: policy.rate_limiter.degraded == 3)
+
+
 async def _outcome(policy: Policy) -> object:
     try:
         return await policy.call(ok)
@@ -283,6 +293,16 @@ def test_a_bad_url_is_refused_without_a_word_of_it(url):
         BackendConfig(url=url)
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(caught.value)
+
+
+async def test_a_url_that_the_library_cannot_use_is_no_reason_to_stop_probing(tmp_path, make, one_server):
+    url = tmp_path / "url"
+    url.write_text("redis://127.0.0.1/0?no_such_option=1")
+    backend = make(url={"file": str(url)})
+    assert not await backend.answers()
+    assert backend.reason == "settings"
+    url.write_text(one_server.url)
+    await settled(lambda: backend.available)
 
 
 async def test_a_secret_file_is_read_at_every_connect(tmp_path, make, one_server):

@@ -151,6 +151,23 @@ async def test_a_cluster_counts_every_limit_on_its_own_node(cluster, algorithm):
     assert sum(count > 0 for count in used) >= 2, "six limits on one node of three"
 
 
+async def test_a_cluster_that_was_down_as_a_whole_is_found_again(cluster):
+    backend = Backend("main", BackendConfig(url=cluster[0].url, cluster=True, timeout=1.0, slow=PATIENT))
+    try:
+        policy = policy_of(backend)
+        assert await backend.answers()
+        for node in cluster:
+            node.kill()
+        assert await policy.call(ok) == "ok"
+        assert backend.reason == "connection"
+        for node in cluster:
+            node.start()
+        await settled(lambda: backend.available, 60)
+        assert await backend.answers()
+    finally:
+        await backend.aclose()
+
+
 async def test_sentinels_lead_to_the_new_master():
     with contextlib.ExitStack() as stack:
         master = stack.enter_context(server())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -136,6 +138,43 @@ async def test_many_loops_and_threads_share_one_thread_of_ours(backend):
     assert sum(totals) == 200
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("aioresilience-backend")]
     assert len(ours) == 1
+
+
+def test_a_loop_per_request_is_no_loop_for_ever(backend):
+    loops: list[weakref.ref] = []
+
+    async def ask() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        assert await backend.answers()
+
+    for _ in range(5):
+        asyncio.run(ask())
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None] * 4  # the last one may be named by what runs yet
+
+
+def test_status_is_read_while_answers_come(backend):
+    policy, done, errors = Policy("p", [limit(backend, rate="1000000/second")]), threading.Event(), []
+
+    def watch() -> None:
+        while not done.is_set():
+            try:
+                backend.status()
+            except RuntimeError as error:
+                errors.append(error)
+
+    async def load() -> None:
+        for _ in range(1000):
+            await policy.call(ok)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        asyncio.run(load())
+    finally:
+        done.set()
+        watcher.join()
+    assert errors == []
 
 
 async def test_checks_of_one_tick_share_a_round_trip(backend):

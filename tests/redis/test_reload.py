@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from aioresilience import Registry
+import pytest
+
+from aioresilience import RateLimitExceededError, Registry
+from aioresilience.testing import EventLog
 from tests.redis.servers import Server, server
 
 TEXT = """
@@ -39,6 +42,36 @@ async def test_another_address_holds_from_the_next_check_on_and_leases_go_back(o
                 async with asyncio.timeout(10):
                     while float(client.get(key).split(":")[0]) > 1.01:
                         await asyncio.sleep(0.01)
+        finally:
+            await registry.aclose()
+
+
+@pytest.mark.parametrize("moves", ["url", "prefix", "password"])
+async def test_another_place_is_no_free_refill_and_another_password_is_no_other_place(one_server: Server, moves: str):
+    with server() as other, EventLog() as log:
+        text = TEXT.replace(", lease: 4", "")
+        here = text.format(url=one_server.url, prefix=f"moves-{moves}")
+        there = {
+            "url": text.format(url=other.url, prefix=f"moves-{moves}"),
+            "prefix": text.format(url=one_server.url, prefix="moved"),
+            "password": here.replace("redis://", "redis://default:@"),
+        }[moves]
+        registry = Registry.from_text(here, environ={})
+        try:
+            policy = registry.get("p")
+            for _ in range(6):
+                await policy.call(ok)
+            result = await registry.aapply(there)
+            for _ in range(4):
+                await policy.call(ok)
+            with pytest.raises(RateLimitExceededError):
+                await policy.call(ok)
+            moved = moves != "password"
+            assert ("counts anew" in str(result)) is moved
+            if moved:
+                await log.wait_for("state_restarted")
+            else:
+                assert not log.of("state_restarted")
         finally:
             await registry.aclose()
 

@@ -151,6 +151,7 @@ def test_a_clock_that_is_set_back_neither_refills_nor_bans(client, script):
     granted, _, _, _, delay, _ = counted.ask(1)
     assert granted == 0
     assert delay <= 10 * 10**6
+    assert 0 < counted.lifetime <= 10_001
     counted.now += delay
     assert counted.ask(1)[0] == 1
 

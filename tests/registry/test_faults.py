@@ -15,6 +15,7 @@ from aioresilience.bulkhead import Bulkhead
 from aioresilience.policy import BUILTIN
 from aioresilience.policy.snapshot import Snapshot
 from aioresilience.registry import watch
+from aioresilience.testing import override
 
 BASIC = "version: 1\npolicies:\n  a: {bulkhead: 1}\n  b: {bulkhead: 2}\n"
 
@@ -172,6 +173,34 @@ def test_an_applied_document_is_no_fallback(tmp_path):
     assert registry.status()["on_fallback"]
     assert registry.apply(BASIC.replace("1}", "3}")).outcome == "applied"
     assert not registry.status()["on_fallback"]
+
+
+# Fields laid over from code
+
+
+def test_nothing_is_laid_over_a_document_that_was_rolled_back_to(file):
+    registry = Registry.from_file(file, environ={})
+    registry.apply(BASIC.replace("1}", "3}"))
+    file.write_text(BASIC.replace("1}", "7}"))
+    registry.reload()
+    registry.rollback(1)
+    assert registry.get("a").bulkhead.max_concurrent == 3
+    with pytest.raises(RuntimeError, match="rolled back"), override("b", registry=registry, bulkhead=5):
+        pytest.fail("it has no text to lay fields over")
+    assert (registry.get("a").bulkhead.max_concurrent, registry.get("b").bulkhead.max_concurrent) == (3, 2)
+    assert registry.status()["pinned"]
+
+
+def test_a_rollback_under_an_override_outlives_it(file):
+    registry = Registry.from_file(file, environ={})
+    policy = registry.get("a")
+    registry.apply(BASIC.replace("1}", "3}"))
+    with override("b", registry=registry, bulkhead=5):
+        registry.rollback(2)
+        assert policy.bulkhead.max_concurrent == 1
+    assert policy.bulkhead.max_concurrent == 1
+    assert registry.get("b").bulkhead.max_concurrent == 2
+    assert registry.reload().outcome == "unchanged"
 
 
 # Partitions

@@ -102,7 +102,7 @@ async def test_a_pattern_that_refuses_its_config_changes_nothing_anywhere():
     a, b = registry.get("a"), registry.get("b")
     result = registry.apply(TWO.replace("timeout: 1s", "timeout: 2s").replace("bulkhead: 2", "bulkhead: 9"))
     assert result.outcome == "rejected"
-    assert "not nine" in result.message
+    assert "policies.b: a pattern refused its new config: RuntimeError: not nine" in result.message
     assert (registry.generation, a.timeout.timeout, b.bulkhead.max_concurrent) == (1, 1.0, 2)
     assert registry.status()["reloads"]["rejected"] == 1
     assert registry.apply(TWO.replace("bulkhead: 2", "bulkhead: 3")).outcome == "applied"

@@ -78,6 +78,7 @@ for index, key in ipairs(KEYS) do
   local permits, period, _, asked, _, _, back, granted_at = numbers(ARGV[index])
   local header = string.format('%.0f:%.17g', permits, period)
   local used = 0
+  local renewed = false
 
   local stored = redis.call('LINDEX', key, 0)
   if stored and stored ~= header and back > 0 and asked == 0 then
@@ -88,9 +89,11 @@ for index, key in ipairs(KEYS) do
     if newest > now then  -- the clock was set back: without this, nothing would leave the window for as long
       local instants = redis.call('LRANGE', key, 1, -1)
       rewrite(key, stored, instants, function(instant) return instant - (newest - now) end)
+      renewed = true
     end
     if stored ~= header then
       rescale(key, stored, header, permits, period)
+      renewed = true
     elseif back > 0 then  -- an instant is forgotten for each permit given back
       redis.call('LREM', key, -back, text(granted_at))
     end
@@ -105,7 +108,7 @@ for index, key in ipairs(KEYS) do
     push(key, instants)
     used = used + granted
   end
-  if granted > 0 or (stored and stored ~= header) then
+  if granted > 0 or renewed then  -- what is written anew would live for ever
     redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(period / 1000) + 1))
   end
 

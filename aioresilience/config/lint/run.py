@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final
 
 from aioresilience.config.diagnostics import CATALOGUE, Diagnostic, diagnose
-from aioresilience.config.lint import retrying, routing, timing, upkeep
+from aioresilience.config.lint import overlays, retrying, routing, timing, upkeep
 from aioresilience.config.lint.amplification import amplification
 from aioresilience.config.lint.subject import PolicyRule, Rule, Subject
 from aioresilience.config.sources import PACK
@@ -20,6 +20,7 @@ RULES: Final[tuple[Rule, ...]] = (
     upkeep.bare_number,
     upkeep.unused_template,
     upkeep.repeats_template,
+    overlays.near_miss,
     amplification,
     routing.unreachable,
 )

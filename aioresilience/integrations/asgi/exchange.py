@@ -10,7 +10,7 @@ from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
 from aioresilience.policy import Admission
-from aioresilience.scope import Timeline
+from aioresilience.scope import Timeline, TimerQueue
 
 WATCH_AFTER: Final = 0.05
 """Seconds: a request that takes longer is watched for a client that leaves."""
@@ -27,19 +27,26 @@ class Exchange:
     that begins it.
     """
 
-    # Read from the class until they change, which for most requests they never do.
-    status: int = 500
-    first: Admission | None = None
-    adorn: Callable[[Message], None] | None = None
-    began = _ended = _trailers = _gone = _cut = False
-    _hearing = 0
-    _listener: Listener | None = None
+    __slots__ = (
+        "_admission", "_cancels", "_cut", "_ended", "_gone", "_hearing", "_listener", "_queue", "_receive", "_send",
+        "_task", "_trailers", "adorn", "began", "first", "status", "when",
+    )  # fmt: skip
+
+    when: float
+    _queue: TimerQueue
+    _task: asyncio.Task[object]
 
     def __init__(self, receive: Receive, send: Send, admission: Admission, cancels: bool = True) -> None:
         self._receive = receive
         self._send = send
         self._admission = admission
         self._cancels = cancels
+        self.first: Admission | None = None
+        self.adorn: Callable[[Message], None] | None = None
+        self.status = 500
+        self.began = self._ended = self._trailers = self._gone = self._cut = False
+        self._hearing = 0
+        self._listener: Listener | None = None
 
     async def run(self, app: App, scope: Scope) -> Exception | None:
         """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""

@@ -6,7 +6,6 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterable
 
-from aioresilience.calls import ANYONE, Caller
 from aioresilience.exceptions import RejectionError
 from aioresilience.integrations.asgi.answers import json_answer
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
@@ -31,11 +30,7 @@ class PatternMiddleware(AdmissionMiddleware):
 
     def admission(self, scope: Scope, path: str) -> Admission:
         """Enter the pattern."""
-        return self._gate.admission(self.caller(scope))
-
-    def caller(self, scope: Scope) -> Caller:
-        """Return who calls, as the pattern wants to know it."""
-        return ANYONE
+        return self._gate.admission()
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Answer a refusal; raise anything else."""
