@@ -15,10 +15,12 @@ _CHUNK = 1 << 15
 _MAX_REPORTED = 20
 _BOM = "\ufeff"
 _BINARY = {
-    b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"%PDF": "a PDF", b"\x7fELF": "a program",
-    b"MZ": "a program", b"\x1f\x8b": "an archive", b"PK\x03\x04": "an archive", b"BZh": "an archive", b"\xfd7zXZ": "an archive",
-    b"\x28\xb5\x2f\xfd": "an archive", b"SQLite format 3\0": "a database",
-}  # fmt: skip
+    "a picture": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
+    "a PDF": (b"%PDF",),
+    "a program": (b"\x7fELF", b"MZ"),
+    "an archive": (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"),
+    "a database": (b"SQLite format 3\0",),
+}
 """How files begin that hold no text at all."""
 _REFUSED = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SIGNATURES = (
@@ -64,7 +66,7 @@ def _too_large(name: str, max_bytes: int) -> Diagnostic:
 def _as_text(data: str | bytes, name: str) -> tuple[Source, list[Diagnostic]]:
     if isinstance(data, str):
         return Source(name, data.removeprefix(_BOM)), []
-    binary = next((kind for begin, kind in _BINARY.items() if data.startswith(begin)), None)
+    binary = next((kind for kind, begins in _BINARY.items() if data.startswith(begins)), None)
     if binary and _holds_no_text(data):
         return Source(name, ""), [_not_text(name, binary)]
     wide = _wide_encoding(data)
