@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from aioresilience.bound import Bound
 from aioresilience.calls import Caller, Exit, Trace
 from aioresilience.clock import Clock
-from aioresilience.events import global_bus
+from aioresilience.events import audience
 from aioresilience.failures import SUCCESS, Judge
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
@@ -23,7 +23,7 @@ from aioresilience.recovering import Repeat, Replace
 class _GuardStep:
     """A guard on the way in and out; what is asked of it for every call is looked up once."""
 
-    __slots__ = ("admit", "config", "counts", "emitter", "judge", "outcomes", "pattern", "settle", "wait")
+    __slots__ = ("admit", "config", "counts", "judge", "outcomes", "pattern", "settle", "wait")
 
     def __init__(self, pattern: Guard, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
@@ -35,7 +35,6 @@ class _GuardStep:
         self.admit = pattern.admitting(mode)
         self.settle = pattern.settle
         self.counts = pattern.counts
-        self.emitter = pattern.events
         self.wait = pattern.entry(mode)
 
 
@@ -157,7 +156,7 @@ class Admission:
                     return False
                 tickets.append((step, ticket))
                 step.counts.begun += 1
-                if step.emitter.handlers or global_bus.handlers:
+                if audience.steady and step.pattern.listening():
                     step.pattern.tell("admitted")
         except BaseException as error:
             _raise(error, self.leave(error))
@@ -213,7 +212,7 @@ class Admission:
                 ticket(None)
                 continue
             outcome = step.outcomes.get(status, SUCCESS)
-            if outcome is not SUCCESS or step.emitter.handlers or global_bus.handlers:
+            if outcome is not SUCCESS or (audience.steady and step.pattern.listening()):
                 step.pattern.settled(ticket, outcome, started)
             else:
                 step.counts.done += 1

@@ -13,8 +13,18 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
-from aioresilience import EventType, Registry, UnknownPolicyError, configure, current_deadline, get_registry
+from aioresilience import (
+    Bulkhead,
+    EventType,
+    Registry,
+    UnknownPolicyError,
+    configure,
+    current_deadline,
+    get_registry,
+    global_bus,
+)
 from aioresilience.calls import Caller
+from aioresilience.events.emitter import audience
 from aioresilience.integrations.asgi import ClientAddress, PolicyMiddleware, PriorityHeader
 from aioresilience.registry import names
 from aioresilience.testing import VirtualClock
@@ -77,6 +87,23 @@ async def test_a_spent_rate_is_429_with_the_true_time():
     await clock.advance(10.5)
     assert (await get(app)).headers["retry-after"] == "20"  # 19.5, rounded up
     assert (await get(app, client=("127.0.0.9", 1))).status == 200
+
+
+async def test_the_rate_that_is_told_is_that_of_the_route_whatever_the_app_makes_of_the_scope():
+    routes = [Mount("/api", routes=[Route("/quotes", lambda request: PlainTextResponse("ok"))])]
+    registry = Registry.from_text(
+        "{version: 1, policies: {api: {deadline: 20ms, rate_limiter: 9/minute}, other: {rate_limiter: 7/minute}}}"
+    )
+    named = {"GET /api/quotes": "api", "GET /quotes": "other"}
+    app = PolicyMiddleware(Starlette(routes=routes), registry, routes=named, rate_limit_headers=True)
+    assert (await get(app, "/api/quotes")).headers["ratelimit"] == '"api";r=8'
+
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        scope["root_path"] = "/api"
+        await asyncio.Event().wait()
+
+    late = await get(PolicyMiddleware(hangs, registry, routes=named, rate_limit_headers=True), "/api/quotes")
+    assert (late.status, late.headers["ratelimit"]) == (504, '"api";r=7')
 
 
 async def test_an_open_circuit_is_503_until_it_probes():
@@ -257,3 +284,22 @@ async def test_a_background_task_after_a_stream_has_no_deadline_of_the_request()
     assert seen[0] is not None
     assert seen[1] is None
     assert registry["page"].deadline.counts.succeeded == 1
+
+
+async def test_a_request_that_is_let_in_builds_no_event_for_who_hears_only_of_refusals(monkeypatch: pytest.MonkeyPatch):
+    registry = Registry.from_text("{version: 1, policies: {page: {bulkhead: 1}}}")
+    app, told, refused = PolicyMiddleware(answer, registry, policy="page"), [], []
+    monkeypatch.setattr(audience, "steady", 0)  # whatever other tests still listen to
+    monkeypatch.setattr(Bulkhead, "tell", lambda self, moment, error=None: told.append(moment))
+    global_bus.add_handler(EventType.DECISION, refused.append)
+    try:
+        assert (await get(app)).status == 200
+    finally:
+        global_bus.remove_handler(EventType.DECISION, refused.append)
+    assert (told, registry["page"].bulkhead.counts.succeeded) == ([], 1)
+    global_bus.add_handler("*", refused.append)
+    try:
+        await get(app)
+    finally:
+        global_bus.remove_handler("*", refused.append)
+    assert told == ["admitted", "succeeded"]

@@ -52,7 +52,7 @@ class AdmissionMiddleware(ABC):
             answer = await self.answer(error, scope, receive)
             if answer is None:
                 raise error
-            await answer(scope, receive, send)
+            await answer(scope, receive, exchange.send)
         finally:
             del error  # this frame is in its traceback, and must not keep it alive
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
@@ -13,7 +12,7 @@ from aioresilience.integrations.asgi.middleware import AdmissionMiddleware
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope
 from aioresilience.integrations.paths import route_path
 from aioresilience.integrations.serving import PolicyFinder, rate_limit_headers
-from aioresilience.policy import Admission
+from aioresilience.policy import Admission, Policy
 from aioresilience.registry import Registry
 
 
@@ -64,20 +63,16 @@ class PolicyMiddleware(AdmissionMiddleware):
         return Caller(key, priority, None if self._arrived is None else self._arrived(scope))
 
     def prepare(self, exchange: Exchange, scope: Scope) -> None:
-        """Tell what is left of the rate."""
-        exchange.adorn = functools.partial(self._adorn, scope)
-
-    def _adorn(self, scope: Scope, message: Message) -> None:
-        message["headers"] = [*message.get("headers", ()), *self._rates(scope)]
-
-    def _rates(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Tell what is left of the rate; whose rate, the scope says now, before the app changes it."""
         policy = self._finder.find(scope["method"], route_path(scope))
-        headers = {} if policy is None else rate_limit_headers(policy, self._caller(scope))
-        return [(name.encode(), value.encode()) for name, value in headers.items()]
+        assert policy is not None, "it has just been entered"
+        exchange.adorn = functools.partial(_adorn, policy, self._caller(scope))
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Answer a refusal or an overrun with problem+json."""
-        answer = problem_answer(error)
-        if answer is None or not self.prepares:
-            return answer
-        return dataclasses.replace(answer, headers=(*answer.headers, *self._rates(scope)))
+        return problem_answer(error)
+
+
+def _adorn(policy: Policy, caller: Caller, message: Message) -> None:
+    told = [(name.encode(), value.encode()) for name, value in rate_limit_headers(policy, caller).items()]
+    message["headers"] = [*message.get("headers", ()), *told]

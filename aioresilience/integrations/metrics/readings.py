@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
 
@@ -12,6 +13,8 @@ Read = Callable[[View], Iterator[Reading]]
 CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 TRIGGERS: Final = ("api", "apply", "file", "sighup")
 """The triggers that are shown before the first of them came."""
+RARER: Final = ("code", "override", "rollback")
+"""Those that are shown once they came; any other is "other", since callers of `reload` may say what they like."""
 RESULTS: Final = ("applied", "unchanged", "rejected")
 
 
@@ -126,9 +129,12 @@ def unpartitioned(view: View) -> Iterator[Reading]:
 def reloads(view: View) -> Iterator[Reading]:
     """Read the reloads by result and trigger."""
     triggers = cast("Mapping[str, Mapping[str, int]]", view.overview["reloads_by_trigger"])
-    for trigger in (*TRIGGERS, *(one for one in triggers if one not in TRIGGERS)):
+    summed: dict[str, Counter[str]] = {trigger: Counter() for trigger in TRIGGERS}
+    for trigger, counts in triggers.items():
+        summed.setdefault(trigger if trigger in (*TRIGGERS, *RARER) else "other", Counter()).update(counts)
+    for trigger, by_result in summed.items():
         for result in RESULTS:
-            yield (result, trigger), triggers.get(trigger, {}).get(result, 0)
+            yield (result, trigger), by_result[result]
 
 
 def config(field: str) -> Read:

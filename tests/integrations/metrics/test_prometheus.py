@@ -204,6 +204,15 @@ async def test_reloads_by_result_and_trigger(tmp_path):
     assert value(scraped(of), "config_unreadable_sources") == 1
 
 
+def test_triggers_of_ones_own_share_one_label():
+    of = Registry.from_text("{version: 1, policies: {}}")
+    for number in range(3):
+        of.reload(trigger=f"deploy-{number}")
+    found = scraped(of)
+    assert value(found, "config_reloads_total", result="unchanged", trigger="other") == 3
+    assert "deploy" not in str(found)
+
+
 async def test_age_and_watcher(tmp_path):
     path, clock = tmp_path / "r.yaml", VirtualClock()
     path.write_text(EVERYTHING)
