@@ -209,7 +209,8 @@ class Guard(Pattern[ConfigT]):
         try:
             ticket = await self.wait(caller)
         except RejectionError as error:
-            self._refused(error, self.clock.monotonic() - before, trace)
+            error.waited = self.clock.monotonic() - before
+            self._refused(*self._signed(error), trace)
             if self.handler is not None and isinstance(error.reason, IntEnum):
                 await self.hand_over(error.reason, error, str(error), **error.metadata)
             raise
@@ -221,7 +222,7 @@ class Guard(Pattern[ConfigT]):
     async def observe(self, caller: Caller, trace: Trace) -> object | None:
         """Count and tell what enforcing would have refused or delayed; the call goes on uncharged."""
         self.counts.observed += 1
-        reason = self.refusal(caller).reason
+        _, reason = self.refused(caller)
         self.decide(trace, "would_reject", None if reason is None else reason.name)
         return None
 
@@ -232,20 +233,24 @@ class Guard(Pattern[ConfigT]):
 
     def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
         """Return the refusal of a call that cannot wait, counted and told."""
-        error = self.refusal(caller)
-        self._refused(error, 0.0, trace)
+        error, reason = self.refused(caller)
+        self._refused(error, reason, trace)
         return error
 
-    def _refused(self, error: RejectionError, waited: float, trace: Trace | None) -> None:
+    def refused(self, caller: Caller) -> tuple[RejectionError, IntEnum | None]:
+        """Return the refusal of now, and its reason, for which an error may have to say all that it puts off."""
+        return self._signed(self.refusal(caller))
+
+    def _signed(self, error: RejectionError) -> tuple[RejectionError, IntEnum | None]:
+        if error.policy is None:
+            error.policy = self.policy
+        return error, error.reason
+
+    def _refused(self, error: RejectionError, reason: IntEnum | None, trace: Trace | None) -> None:
         """Count and tell a refusal."""
-        reason = error.reason
-        if waited:
-            error.waited = waited
         if trace:
             error.earlier = tuple(trace)
-        if error.unsaid is None and error.policy is None:
-            error.policy = self.policy
-        if isinstance(reason, IntEnum):
+        if reason is not None:
             self.counts.rejected[reason._name_] += 1  # `name` is a property, at ten times the price
         if audience.size and self.listening():
             self.tell("rejected", error)

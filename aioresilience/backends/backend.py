@@ -162,6 +162,10 @@ class Backend:
             self.config = config  # before the thread ends: who asks meanwhile starts the new one
             self._leave()
 
+    def rest(self) -> None:
+        """Give back every lease and let connections and thread end, until the next check."""
+        self._leave()
+
     def close(self) -> None:
         """Give back every lease, close the connections and end the thread; blocks for the budget at most."""
         running = self._leave()

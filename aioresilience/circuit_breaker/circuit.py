@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from aioresilience.exceptions import (
     ExceptionConfig,
     RejectionError,
 )
+from aioresilience.exceptions.errors import UNSAID
 from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
 from aioresilience.guard import Guard
 from aioresilience.modes import enforcer
@@ -66,14 +66,16 @@ class Circuit(Guard[CircuitConfig]):
 
     def admit(self, caller: Caller) -> object | None:
         """Let every call pass while closed, probes while half-open."""
-        ticket = self.machine.ticket
-        return ticket if ticket is not None else self._probe()
+        machine = self.machine
+        ticket = machine.ticket
+        if ticket is not None:
+            return ticket
+        if machine.state is OPEN and self.clock.monotonic() < machine.probe_at:
+            return None
+        return self._probe()
 
     def _probe(self) -> object | None:
-        machine, now = self.machine, self.clock.monotonic()
-        if machine.state is OPEN and now < machine.probe_at:
-            return None
-        ticket = machine.probe(now)
+        ticket = self.machine.probe(self.clock.monotonic())
         self._announce()
         return ticket
 
@@ -107,14 +109,17 @@ class Circuit(Guard[CircuitConfig]):
 
     def refusal(self, caller: Caller) -> RejectionError:
         """Say that the circuit is open, or that all probes are under way."""
-        machine = self.machine
-        state, failures = machine.state, machine.failures_in_row
+        return self.refused(caller)[0]
+
+    def refused(self, caller: Caller) -> tuple[RejectionError, CircuitBreakerReason]:
+        """Return the refusal and its reason; the error puts off what it says."""
+        machine, kind = self.machine, self.error_type
+        state, streak = machine.state, machine.streak
         if state is HALF_OPEN:
-            reason, said = _BUSY, functools.partial(self._say_busy, len(machine.live), failures)
-        else:
-            wait = machine.probe_at - self.clock.monotonic()
-            reason, said = _OPEN, functools.partial(self._say_open, state, failures, wait, machine.forced)
-        return self.error_type.late(reason, said)
+            probes = len(machine.live)
+            return kind.__new__(kind, UNSAID, Circuit._say_busy, self, probes, streak), _BUSY
+        wait, forced = machine.probe_at - self.clock.monotonic(), machine.forced
+        return kind.__new__(kind, UNSAID, Circuit._say_open, self, state, streak, wait, forced), _OPEN
 
     def _say_busy(self, probes: int, failures: int) -> RejectionError:
         message = f"circuit breaker {self.name!r} is half-open, and its {probes} probes are under way"

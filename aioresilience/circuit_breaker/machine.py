@@ -55,8 +55,8 @@ class CircuitMachine:
     """
 
     __slots__ = (
-        "_again", "_drawn", "_rng", "_streak", "_unheard", "config", "forced", "live", "lock", "notes", "opened_at",
-        "probe_at", "state", "successes", "ticket", "window",
+        "_again", "_drawn", "_rng", "_unheard", "config", "forced", "live", "lock", "notes", "opened_at",
+        "probe_at", "state", "streak", "successes", "ticket", "window",
     )  # fmt: skip
 
     def __init__(self, config: CircuitConfig, rng: Callable[[], float]) -> None:
@@ -71,7 +71,8 @@ class CircuitMachine:
         self._rng = rng
         self._drawn = 0.0
         self._again = 0
-        self._streak = 0
+        self.streak = 0
+        """The failures in a row that opened the circuit, and those of its probes since."""
         self._unheard: float | None = None
         self.window: Outcomes = new_window(config)
         self.ticket: Outcomes | None = self.window
@@ -135,7 +136,7 @@ class CircuitMachine:
                 return self._evaluate(now)
             if not self._return(ticket, now):
                 return False
-            self._streak += 1
+            self.streak += 1
             self._open(now, "a probe failed")
             return True
 
@@ -165,7 +166,7 @@ class CircuitMachine:
 
     def _succeed_probe(self) -> None:
         self._unheard = None
-        self._streak = 0
+        self.streak = 0
         self.successes += 1
         if self.successes >= self.config.success_threshold:
             self._close("probes succeeded")
@@ -198,7 +199,7 @@ class CircuitMachine:
 
     def _open(self, at: float, why: str) -> None:
         self._again = self._again + 1 if self.state is HALF_OPEN else 0
-        self._streak = self.failures_in_row
+        self.streak = self.failures_in_row
         self.opened_at = at
         self._drawn = self._rng()
         self._schedule()
@@ -279,7 +280,7 @@ class CircuitMachine:
     @property
     def failures_in_row(self) -> int:
         """The failures since the last success, those that opened the circuit and failed probes included."""
-        return self._streak if self.ticket is None else self.window.streak
+        return self.streak if self.ticket is None else self.window.streak
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds to the next probe of an open circuit; None where nobody knows."""

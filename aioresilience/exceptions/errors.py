@@ -17,9 +17,9 @@ Exception
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from aioresilience.events import Decision
 
@@ -100,43 +100,41 @@ def _restore(kind: type[ResilienceError], args: tuple[object, ...], state: dict[
     return error
 
 
+UNSAID: Final = object()
+"""The first argument of a `RejectionError` that has not said yet what it says."""
+
+_said_and_unsaid: Final = BaseException.args.__get__  # type: ignore[attr-defined]  # the slot beneath the property
+
+
 class RejectionError(ResilienceError):
     """The call was refused before it started.
 
-    Most refusals are caught and never read, so that one may put off what it says: see `late`.
+    Most refusals are caught and never read. `kind.__new__(kind, UNSAID, say, *facts)` makes one at half the
+    price that says what `say(*facts)` returns as soon as somebody reads of it.
     """
 
     action = "rejected"
 
-    unsaid: Callable[[], RejectionError] | None = None
-    """What will say it, None once it is said."""
-
-    @classmethod
-    def late(cls, reason: IntEnum, unsaid: Callable[[], RejectionError]) -> RejectionError:
-        """Return an error that says what `unsaid` returns as soon as somebody reads more of it than the reason."""
-        error = cls.__new__(cls)
-        error.reason = reason
-        error.unsaid = unsaid
-        return error
-
     def __getattr__(self, name: str) -> object:
-        if self.unsaid is None:
+        if not self._say():
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-        self._say()
         return getattr(self, name)
 
-    def _say(self) -> None:
-        if self.unsaid is not None:
-            said, self.unsaid = self.unsaid(), None
-            BaseException.args.__set__(self, said.args)  # type: ignore[attr-defined]  # the slot beneath the property
-            self.__dict__ = {**said.__dict__, **self.__dict__}
-            del self.__dict__["unsaid"]
+    def _say(self) -> bool:
+        """Take over what was left unsaid; tell whether there was anything."""
+        args = _said_and_unsaid(self)
+        if not args or args[0] is not UNSAID:
+            return False
+        said = args[1](*args[2:])
+        BaseException.args.__set__(self, said.args)  # type: ignore[attr-defined]
+        self.__dict__ = {**said.__dict__, **self.__dict__}
+        return True
 
     @property
     def args(self) -> tuple[object, ...]:
         """The message, alone in a tuple."""
         self._say()
-        return BaseException.args.__get__(self)  # type: ignore[attr-defined,no-any-return]
+        return _said_and_unsaid(self)  # type: ignore[no-any-return]
 
     @args.setter
     def args(self, args: tuple[object, ...]) -> None:

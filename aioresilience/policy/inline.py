@@ -12,7 +12,7 @@ import builtins
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Final
 
@@ -40,6 +40,7 @@ class Writer:
         self._types: dict[str, type | None] = dict(types)
         self._wanted = frozenset(wanted)
         self._fixed = fixed
+        self._lasting = frozenset(fixed.values())
         self._numbers = itertools.count(1)
         self._renaming = _renaming({}, lambda name: ast.Name(name, ast.Load()), fixed)
 
@@ -132,8 +133,20 @@ class Writer:
             else:
                 meant[name] = value
         changes = _renaming(meant, functools.partial(self._global, text.names), self._fixed)
-        body = [rewritten(statement, changes) for statement in text.body]
+        body = list(self._without_other_names(text, meant, changes))
         return before + self.expand(without_returns(body, target))
+
+    def _without_other_names(self, text: Text, meant: dict[str, ast.expr], changes: Changes) -> Iterator[ast.stmt]:
+        """Rewrite the body; a local that is but another name for what stays the same goes by that."""
+        for statement in text.body:
+            written = rewritten(statement, changes)
+            match statement, written:
+                case ast.Assign([ast.Name(local)]), ast.Assign([_], ast.Name(other)) if (
+                    other in self._lasting and local in text.set_once
+                ):
+                    meant[local] = ast.Name(other, ast.Load())
+                case _:
+                    yield written
 
     def _new(self, name: str) -> str:
         return f"{name.strip('_')}_{next(self._numbers)}"

@@ -86,17 +86,28 @@ def _sets(branch: Sequence[ast.stmt], name: str) -> bool:
 
 
 def _moved(before: ast.If, name: str, test: ast.If, objects: Mapping[str, object]) -> ast.If:
-    return ast.If(
-        before.test, _followed(before.body, name, test, objects), _followed(before.orelse, name, test, objects)
-    )
+    something, known = _set_where(before.test)
+    body = _followed(before.body, name, test, objects, something if known else None)
+    return ast.If(before.test, body, _followed(before.orelse, name, test, objects, None if known else something))
 
 
-def _followed(branch: Statements, name: str, test: ast.If, objects: Mapping[str, object]) -> Statements:
+def _set_where(test: ast.expr) -> tuple[str | None, bool]:
+    """Return the name that a test finds to be None or not, and whether it is something where the test holds."""
+    match test:
+        case ast.Compare(ast.Name(name), [ast.Is() | ast.IsNot() as op], [ast.Constant(None)]):
+            return name, isinstance(op, ast.IsNot)
+    return None, False
+
+
+def _followed(
+    branch: Statements, name: str, test: ast.If, objects: Mapping[str, object], something: str | None
+) -> Statements:
     last = branch[-1]
     if isinstance(last, ast.If):
         return [*branch[:-1], _moved(last, name, test, objects)]
     assert isinstance(last, ast.Assign)
-    answer = settled(_with_value(test.test, last.value, objects), objects)
+    known = objects if something is None or len(branch) > 1 else {**objects, something: ...}  # surely not None
+    answer = settled(_with_value(test.test, last.value, known), objects)
     kept = branch[:-1] if name.startswith("answer_") else branch
     if not isinstance(answer, ast.Constant):
         return [*branch, test]

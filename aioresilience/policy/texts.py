@@ -7,6 +7,7 @@ import functools
 import inspect
 import linecache
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -38,6 +39,8 @@ class Text:
     """What its global names mean."""
     stored: tuple[str, ...]
     """Its locals that it assigns to."""
+    set_once: frozenset[str]
+    """Those of them that it assigns to in one place only, and does not return."""
 
     @property
     def result(self) -> str:
@@ -59,7 +62,14 @@ def text_of(method: FunctionType) -> Text | None:
         return None
     names = [argument.arg for argument in function.args.args]
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    return Text(tuple(names[1:]), tuple(body), method.__globals__, tuple(stored(body)))
+    return Text(tuple(names[1:]), tuple(body), method.__globals__, *_locals(body, names))
+
+
+def _locals(body: Sequence[ast.stmt], parameters: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    counted = Counter(stored(body))
+    ends = {node.value.id for node in nodes(body) if isinstance(node, ast.Return) and isinstance(node.value, ast.Name)}
+    once = {name for name, count in counted.items() if count == 1} - ends - {*parameters}
+    return tuple(counted), frozenset(once)
 
 
 def _parsed(code: CodeType) -> ast.stmt | None:

@@ -49,6 +49,5 @@ def assigned(target: str, value: ast.expr) -> ast.Assign:
 
 
 def stored(parts: Iterable[ast.AST]) -> list[str]:
-    """Return the names that are assigned to."""
-    names = [node.id for node in nodes(parts) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    return list(dict.fromkeys(names))
+    """Return the names that are assigned to, as often as they are."""
+    return [node.id for node in nodes(parts) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]

@@ -26,11 +26,13 @@ class Backends:
         self._configs = {**self._configs, **configs}
 
     def follow(self, configs: Mapping[str, BackendConfig]) -> None:
-        """Go on as the document in effect says; one that it leaves out goes on for retired policies."""
+        """Go on as the document in effect says; one that it leaves out rests until a retired policy asks it."""
         self._configs = configs
         for name, backend in self._live.items():
             if name in configs:
                 backend.retune(configs[name])
+            else:
+                backend.rest()
 
     def close(self) -> None:
         """Give back all leases and close all connections; the next check opens them again."""

@@ -22,6 +22,10 @@ async def ok() -> str:
     return "ok"
 
 
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("aioresilience-backend")]
+
+
 async def test_another_address_holds_from_the_next_check_on_and_leases_go_back(one_server: Server):
     with server() as other:
         registry = Registry.from_text(TEXT.format(url=one_server.url, prefix="reload"), environ={})
@@ -83,6 +87,9 @@ async def test_a_backend_that_the_document_drops_goes_on_for_a_retired_policy(on
         policy = registry.get("p")
         await policy.call(ok)
         await registry.aapply("version: 1\nsettings: {shrink: allow}\npolicies: {q: {rate_limiter: 3/hour}}")
+        async with asyncio.timeout(10):
+            while _threads():
+                await asyncio.sleep(0.01)
         await policy.call(ok)
         assert policy.rate_limiter.status()["degraded"] == 0
         assert registry.status()["backends"]["main"]["available"]
@@ -93,7 +100,7 @@ async def test_a_backend_that_the_document_drops_goes_on_for_a_retired_policy(on
 async def test_building_and_closing_a_registry_that_nobody_called_starts_nothing(one_server: Server):
     registry = Registry.from_text(TEXT.format(url=one_server.url, prefix="idle"), environ={})
     registry.get("p")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("aioresilience-backend")]
+    assert not _threads()
     await registry.aclose()
 
 

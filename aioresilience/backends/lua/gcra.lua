@@ -8,7 +8,7 @@
 -- rate. Under another rate the spent share stays the same. An empty bucket has no key. A
 -- refused call writes nothing, unless the rate changed or the clock was set back.
 --
--- The answer holds six values for each bucket: permits granted, permits leased, the instant, the level after them,
+-- The answer is one text, with six numbers for each bucket: permits granted, permits leased, the instant, the level after them,
 -- microseconds until the next permit (0: there is one), and permits left.
 
 local time = redis.call('TIME')
@@ -64,12 +64,9 @@ for index, key in ipairs(KEYS) do
   end
 
   local missing = level + 1 - burst
-  answer[#answer + 1] = granted
-  answer[#answer + 1] = leased
-  answer[#answer + 1] = string.format('%.0f', now)
-  answer[#answer + 1] = string.format('%.17g', level)
-  answer[#answer + 1] = missing > slack and math.ceil(missing / rate) or 0
-  answer[#answer + 1] = math.max(0, math.floor(burst - level + 0.000001))
+  local delay = missing > slack and math.ceil(missing / rate) or 0
+  local left = math.max(0, math.floor(burst - level + 0.000001))
+  answer[#answer + 1] = string.format('%.0f %.0f %.0f %.17g %.0f %.0f', granted, leased, now, level, delay, left)
 end
 
-return answer
+return table.concat(answer, ' ')

@@ -7,7 +7,7 @@
 -- A log is a list: "permits:period" of the rate under which it was written, then the instants, the oldest first. Under
 -- another rate their ages and their number are rescaled. A refused call spends nothing.
 --
--- The answer holds six values for each log: permits granted, 0, the instant, 0, microseconds until the next permit
+-- The answer is one text, with six numbers for each log: permits granted, 0, the instant, 0, microseconds until the next permit
 -- (0: there is one), and permits left.
 
 local CHUNK = 1000
@@ -116,12 +116,7 @@ for index, key in ipairs(KEYS) do
   if used >= permits then
     delay = math.ceil(redis.call('LINDEX', key, used + 1 - permits) + period - now)
   end
-  answer[#answer + 1] = granted
-  answer[#answer + 1] = 0
-  answer[#answer + 1] = text(now)
-  answer[#answer + 1] = 0
-  answer[#answer + 1] = delay
-  answer[#answer + 1] = math.max(0, permits - used)
+  answer[#answer + 1] = string.format('%.0f 0 %.0f 0 %.0f %.0f', granted, now, delay, math.max(0, permits - used))
 end
 
-return answer
+return table.concat(answer, ' ')
