@@ -15,6 +15,8 @@ from aioresilience.bulkhead import Bulkhead
 from aioresilience.policy import BUILTIN
 from aioresilience.policy.snapshot import Snapshot
 from aioresilience.registry import watch
+from aioresilience.registry.building import Builder
+from aioresilience.registry.loading import Loader
 from aioresilience.testing import override
 
 BASIC = "version: 1\npolicies:\n  a: {bulkhead: 1}\n  b: {bulkhead: 2}\n"
@@ -128,6 +130,70 @@ def test_a_refused_document_leaves_no_shared_instance_behind():
     spent = a.rate_limiter.spent()
     assert registry.apply(shared).outcome == "applied"
     assert a.rate_limiter.spent() == spent
+
+
+# In the middle of a reload
+
+
+def test_a_reload_waits_for_the_one_under_way(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    inside, goes_on, entered = threading.Event(), threading.Event(), []
+    load = Loader.own
+
+    def slow(self, known):
+        entered.append(threading.current_thread())
+        inside.set()
+        assert goes_on.wait(30.0)
+        return load(self, known)
+
+    monkeypatch.setattr(Loader, "own", slow)
+    threads = [threading.Thread(target=registry.reload, daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert inside.wait(15.0)
+    threads[1].start()
+    threads[1].join(0.03)
+    assert entered == threads[:1]
+    goes_on.set()
+    for thread in threads:
+        thread.join(15.0)
+    assert entered == threads
+
+
+def test_a_policy_first_used_while_others_are_built_is_current_afterwards(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    registry.get("a")
+    build = Builder.rebuild
+
+    def first_use_meanwhile(self, policy, old, new):
+        monkeypatch.setattr(Builder, "rebuild", build)
+        registry.get("b")
+        return build(self, policy, old, new)
+
+    monkeypatch.setattr(Builder, "rebuild", first_use_meanwhile)
+    assert registry.apply(BASIC.replace("1}", "3}").replace("2}", "4}")).outcome == "applied"
+    assert (registry.get("a").bulkhead.max_concurrent, registry.get("b").bulkhead.max_concurrent) == (3, 4)
+    assert registry.get("b").generation == 2
+
+
+def test_a_save_that_somebody_else_has_only_looked_at_is_still_applied(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    reload, saved = registry.reload, []
+
+    def then_save_and_plan(*, trigger):
+        result = reload(trigger=trigger)
+        if not saved and result.outcome == "applied":
+            saved.append(file.write_text(BASIC.replace("1}", "7}")))
+            registry.plan()
+        return result
+
+    monkeypatch.setattr(registry, "reload", then_save_and_plan)
+    registry.start_watching()
+    try:
+        until(lambda: registry.status()["reloads"]["unchanged"])
+        file.write_text(BASIC.replace("1}", "3}"))
+        until(lambda: registry.get("a").bulkhead.max_concurrent == 7)
+    finally:
+        registry.stop_watching()
 
 
 # Faults
