@@ -268,3 +268,10 @@ def test_code_shows_the_python_that_runs_around_a_function(run, write):
     assert "await func(*args, **kwargs)" in shown.output
     assert run("explain", file, "--code").exit_code == 2
     assert run("explain", file, "payments.retry", "--code").exit_code == 2
+
+
+def test_without_a_choice_the_environment_is_that_of_the_process(run, write, monkeypatch):
+    write("policies: {a: {timeout: 2s}}\nenvironments: {slow: {policies: {a: {timeout: 9s}}}, fast: {}}\n")
+    monkeypatch.setenv("AIORESILIENCE_ENVIRONMENT", "slow")
+    assert "= 9s" in run("explain", "resilience.yaml", "a.timeout").output
+    assert "= 2s" in run("explain", "resilience.yaml", "a.timeout", "-e", "fast").output
