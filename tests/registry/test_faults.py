@@ -1,6 +1,7 @@
 """What goes wrong around a reload stays there: pipes, reads that hang, refused swaps, faults that are no document's."""
 
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from aioresilience import Registry
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.policy import BUILTIN
 from aioresilience.policy.snapshot import Snapshot
-from aioresilience.registry import watch
+from aioresilience.registry import sources, watch
 from aioresilience.registry.building import Builder
 from aioresilience.registry.loading import Loader
 from aioresilience.testing import override
@@ -88,6 +89,32 @@ def test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else(file, monkeypa
     finally:
         goes_on.set()
         registry.stop_watching()
+
+
+def test_a_file_is_what_two_reads_agree_on(file, monkeypatch):
+    reads = iter([b"a", b"b", b"c", b"c"])
+    monkeypatch.setattr(sources, "_read", lambda path: next(reads))
+    assert sources.read_settled(file) == b"c"
+    endless = itertools.count()
+    monkeypatch.setattr(sources, "_read", lambda path: b"%d" % next(endless))
+    with pytest.raises(OSError, match="changes while it is read"):
+        sources.read_settled(file)
+
+
+def test_a_file_that_carried_its_end_only_later_is_taken_for_truncated_without_it(file):
+    registry = Registry.from_file(file, environ={})
+    file.write_text(BASIC + "end: true\n")
+    assert registry.reload().outcome != "rejected"
+    file.write_text(BASIC.replace("1}", "3}"))
+    assert [one.id for one in registry.reload().diagnostics] == ["AR318"]
+
+
+def test_a_forked_child_builds_shared_instances_though_a_thread_of_the_parent_was_building_one():
+    text = "version: 1\nshared: {s: {bulkhead: 3}}\npolicies:\n  a: {bulkhead: {use: s}}\n"
+    registry = Registry.from_text(text, environ={})
+    assert registry.builder._sharing.acquire(timeout=1.0)
+    registry.restart_in_child()
+    assert on_a_thread(lambda: registry.get("a")).bulkhead.max_concurrent == 3
 
 
 # A swap that is refused
