@@ -9,30 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
-from threading import get_ident
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from aioresilience.clock import SYSTEM_CLOCK, Clock, Timer
-from aioresilience.straight import straight
+from aioresilience.clock import SYSTEM_CLOCK, Clock
+from aioresilience.timers import TimerQueue
 
 STALL_SECONDS = 0.05
 STALL_SHARE = 0.1
 STALL_GRACE = 0.02
-
-
-class Timed(Protocol):
-    """What a `TimerQueue` calls when its time has come."""
-
-    @property
-    def when(self) -> float:
-        """The instant, on the monotonic clock."""
-
-    def fire(self) -> None:
-        """Act; must not raise."""
 
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
@@ -103,100 +89,6 @@ class Timeline:
         """Forget loops that are closed: a timer left on one would keep it alive."""
         for loop in [loop for loop in list(self._queues) if loop.is_closed()]:
             self._queues.pop(loop, None)
-
-
-_running_tasks: dict[asyncio.AbstractEventLoop | None, asyncio.Task[object]] = getattr(
-    asyncio.tasks, "_current_tasks", {}
-)
-"""The running task of each loop: what `asyncio.current_task` reads, at a tenth of its price on CPython 3.11.
-
-Where asyncio keeps it elsewhere (3.14) it is empty, and asyncio is asked.
-"""
-
-
-class TimerQueue:
-    """Scopes on one loop in the order of their ends, and the timer of the first.
-
-    The timer is left to run when the first scope leaves: setting one costs more than finding nothing to do.
-    """
-
-    __slots__ = ("_last", "_live", "_loop", "_scopes", "_timer", "_timers", "line")
-
-    def __init__(self, line: Timeline, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.line = line
-        self._loop = None if loop is None else weakref.ref(loop)
-        self._live: asyncio.BaseEventLoop | None = None
-        """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
-        self._scopes: dict[Timed, None] = {}
-        self._timer: Timer | None = None
-        self._timers: dict[Timed, Timer] = {}
-        """Those of scopes that have one of their own."""
-        self._last = 0.0
-
-    def task(self) -> asyncio.Task[object] | None:
-        """Return the task that runs now, None where its loop is another one or has no timer here yet."""
-        loop = self._live
-        if loop is None or loop._thread_id != get_ident():  # type: ignore[attr-defined]  # of every BaseEventLoop
-            return None
-        return _running_tasks.get(loop)
-
-    @straight
-    def add(self, scope: Timed, when: float) -> None:
-        """Let the scope end at its time."""
-        if self._timer is None or when < self._last:
-            return self._add(scope, when)
-        self._last = when
-        self._scopes[scope] = None
-        return None
-
-    def _add(self, scope: Timed, when: float) -> None:
-        if self._timer is not None:
-            return self.ring(scope, when)
-        self._set(self._here(), when)
-        self._last = when
-        self._scopes[scope] = None
-        return None
-
-    def ring(self, scope: Timed, when: float) -> None:
-        """Set a timer for one scope alone."""
-        self._timers[scope] = self.line.clock.call_at(self._here(), when, scope.fire)
-
-    def _here(self) -> asyncio.AbstractEventLoop:
-        loop = None if self._loop is None else self._loop()
-        assert loop is not None, "whoever calls runs on it"
-        return loop
-
-    def _set(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        self._timer = self.line.clock.call_at(loop, when, self._tick)
-        self._live = loop if hasattr(loop, "_thread_id") else None  # type: ignore[assignment]  # told apart by it
-
-    @property
-    def idle(self) -> bool:
-        """Whether no scope waits for its end."""
-        return not self._scopes
-
-    def remove(self, scope: Timed) -> None:
-        """Forget a scope that was left."""
-        try:
-            del self._scopes[scope]
-        except KeyError:  # it has fired, or has a timer of its own
-            self._silence(scope)
-
-    def _silence(self, scope: Timed) -> None:
-        timer = self._timers.pop(scope, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _tick(self) -> None:
-        self._timer = self._live = None
-        now, loop = self.line.clock.monotonic(), None if self._loop is None else self._loop()
-        while self._scopes and loop is not None:
-            first = next(iter(self._scopes))
-            if first.when > now:
-                self._set(loop, first.when)
-                return
-            del self._scopes[first]
-            first.fire()
 
 
 class Scope:

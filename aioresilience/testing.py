@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from aioresilience.events import EventType, ResilienceEvent, global_bus
 from aioresilience.policy import bypass
 from aioresilience.registry import Registry, get_registry
-from aioresilience.scope import TimerQueue
+from aioresilience.timers import TimerQueue
 
 __all__ = ["EventLog", "VirtualClock", "VirtualTimer", "bypass", "override"]
 

@@ -31,8 +31,9 @@ from aioresilience.policy.passing import ANYHOW, Passing, passing_of
 from aioresilience.policy.shape import OF_A_PATTERN, Shape, active_of, shape_of
 from aioresilience.policy.trees import nodes, stored
 from aioresilience.recovering import Recovering
-from aioresilience.scope import Scope, Timeline, TimerQueue
+from aioresilience.scope import Scope, Timeline
 from aioresilience.straight import STRAIGHT
+from aioresilience.timers import TimerQueue
 
 AnyFunction = Callable[..., Awaitable[object]]
 Run = Callable[[AnyFunction, tuple[object, ...], Mapping[str, object], Caller], Awaitable[object]]
@@ -199,7 +200,8 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)
     caller = {} if passing == RUN else {"caller": ANYONE}
-    body = read_once(body, AUDIENCE)
+    if not shape.is_one_guard:  # which looks once before its call and once after
+        body = read_once(body, AUDIENCE)
     return read_once(body, INSTANT) if shape.one_clock else body, writer.constants | caller
 
 

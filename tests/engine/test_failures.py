@@ -20,9 +20,10 @@ from aioresilience.failures import (
     status_of,
 )
 from aioresilience.policy import Policy
-from aioresilience.scope import Scope, Timeline, TimerQueue, sleep
+from aioresilience.scope import Scope, Timeline, sleep
 from aioresilience.testing import VirtualClock
 from aioresilience.timeout import Deadline, DeadlineConfig, TimeoutConfig, TimeoutManager
+from aioresilience.timers import TimerQueue
 
 
 class Response:

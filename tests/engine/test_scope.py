@@ -6,9 +6,10 @@ import pytest
 
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.exceptions import OperationTimeoutError, TimeoutReason
-from aioresilience.scope import Timeline, TimerQueue, current_deadline, cut_by, detached_deadline, sleep
+from aioresilience.scope import Timeline, current_deadline, cut_by, detached_deadline, sleep
 from aioresilience.testing import VirtualClock
 from aioresilience.timeout import Deadline, DeadlineConfig, DeadlineManager, TimeoutConfig, TimeoutManager
+from aioresilience.timers import TimerQueue
 
 
 def timeout(clock, seconds, **fields):

@@ -16,7 +16,7 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 FLOORS = (
     ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "collector"),
     (
-        *("callables", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
+        *("callables", "timers", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
         *("pattern", "recovering", "guard", "bound", "backends"),
     ),
     (

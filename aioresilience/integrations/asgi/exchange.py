@@ -10,7 +10,8 @@ from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.integrations.asgi.listener import Listener
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
 from aioresilience.policy import Admission
-from aioresilience.scope import Timeline, TimerQueue
+from aioresilience.scope import Timeline
+from aioresilience.timers import TimerQueue
 
 WATCH_AFTER: Final = 0.05
 """Seconds: a request that takes longer is watched for a client that leaves."""
