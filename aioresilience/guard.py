@@ -26,6 +26,8 @@ class Guard(Pattern[ConfigT]):
     holds: ClassVar[bool] = False
     admits_observed: ClassVar[bool] = True
     """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
+    told: ClassVar[frozenset[str]] = frozenset({"admitted", "succeeded"})
+    """The moments of a call that goes well of which `fact` may make an event."""
     error_type: ClassVar[type[RejectionError]]
 
     @abstractmethod

@@ -71,7 +71,6 @@ class Timeline:
         scope._duration = limit
         scope._task = task
         scope._cancelling = task.cancelling()
-        scope._parent = _current.get()
         scope._token = _current.set(scope)
         scope._queue = queue
         queue.add(scope, when)
@@ -208,7 +207,7 @@ class Scope:
     """
 
     __slots__ = (
-        "_cancelling", "_duration", "_parent", "_queue", "_task", "_token", "expired", "stalled", "when",
+        "_cancelling", "_duration", "_queue", "_task", "_token", "expired", "stalled", "when",
     )  # fmt: skip
 
     when: float
@@ -218,7 +217,6 @@ class Scope:
     _queue: TimerQueue
     _task: asyncio.Task[object] | None
     _cancelling: int
-    _parent: Scope | None
     _token: Token[Scope | None]
 
     @property
@@ -226,6 +224,12 @@ class Scope:
         """The task that runs inside, until the scope is left."""
         assert self._task is not None
         return self._task
+
+    @property
+    def parent(self) -> Scope | None:
+        """The scope around this one."""
+        around = self._token.old_value
+        return None if around is Token.MISSING else around
 
     @property
     def is_deadline(self) -> bool:
@@ -240,7 +244,7 @@ class Scope:
         while scope is not None:
             if scope.is_deadline and scope.when < math.inf:
                 nearest = scope.when if nearest is None else min(scope.when, nearest)
-            scope = scope._parent
+            scope = scope.parent
         return nearest
 
     def leave(self, error: BaseException | None) -> bool:
@@ -278,7 +282,7 @@ def cut_by() -> Scope | None:
     """Return the innermost scope around this code that has expired, None if none has."""
     scope = _current.get()
     while scope is not None and not scope.expired:
-        scope = scope._parent
+        scope = scope.parent
     return scope
 
 

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from aioresilience.clock import Clock
 
@@ -43,6 +44,10 @@ class Waiter:
             self.future.set_result(granted)
 
 
+NOBODY: Final[deque[Waiter]] = deque()
+"""The line where nobody ever waited: an empty deque of its own takes 0.6 KB."""
+
+
 class WaitQueue:
     """Waiters in order of arrival.
 
@@ -55,12 +60,14 @@ class WaitQueue:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.waiting = 0
-        self._line: deque[Waiter] = deque()
+        self._line = NOBODY
 
     def join(self, note: object = None) -> Waiter:
         """Take a place at the end and count it into `waiting`; the caller holds the lock."""
         waiter = Waiter(note)
         self.waiting += 1
+        if self._line is NOBODY:
+            self._line = deque()
         self._line.append(waiter)
         return waiter
 

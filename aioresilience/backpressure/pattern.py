@@ -44,6 +44,7 @@ class BackpressureManager(Guard[BackpressureConfig]):
     pattern_type = PatternType.BACKPRESSURE
     reasons = BackpressureReason
     error_type = BackpressureError
+    told = frozenset({"admitted"})
     holds = True
     machine: Final[BackpressureMachine]
 

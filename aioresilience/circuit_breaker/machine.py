@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.windows import Outcomes, Totals, new_window, resized
@@ -46,6 +47,10 @@ class Note:
     successes: int
 
 
+NOTHING: Final[deque[Note]] = deque()
+"""The notes of circuits that never had any: an empty deque of its own takes 0.6 KB."""
+
+
 class CircuitMachine:
     """Decides who may call.
 
@@ -62,7 +67,7 @@ class CircuitMachine:
     def __init__(self, config: CircuitConfig, rng: Callable[[], float]) -> None:
         self.lock = threading.RLock()  # re-entrant: a destroyed call settles wherever the collector runs
         self.config = config
-        self.notes: deque[Note] = deque()
+        self.notes = NOTHING
         self.state = CLOSED
         self.forced: str | None = None
         self.live: dict[object, float] = {}
@@ -221,6 +226,8 @@ class CircuitMachine:
 
     def _note(self, what: str, why: str, new: CircuitState | None = None) -> None:
         new = self.state if new is None else new
+        if self.notes is NOTHING:
+            self.notes = deque()
         self.notes.append(Note(what, self.state, new, why, self.failures_in_row, self.successes))
 
     def _schedule(self) -> None:

@@ -108,7 +108,7 @@ class TimeWindow:
         self.tune(slow_after)
         self._run = streak
         self._last = 0
-        self._marks: deque[tuple[float, int, int, int]] = deque()
+        self._marks: list[tuple[float, int, int, int]] = []
 
     @property
     def streak(self) -> int:
@@ -140,7 +140,7 @@ class TimeWindow:
     def _forget(self, now: float) -> None:
         oldest = now - self.seconds
         while self._marks and self._marks[0][0] <= oldest:
-            self._marks.popleft()
+            del self._marks[0]
 
     def totals(self, now: float) -> Totals:
         """Count what is within the window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from aioresilience.config import Document, PolicySpec
 from aioresilience.config.diagnostics import mask, printable, suggest
 from aioresilience.config.interpolate import Absent
 from aioresilience.config.places import Block, Items, Path, Place
+from aioresilience.config.process import process_settings
 from aioresilience.fields import written
 from aioresilience.pattern import PatternConfig
 from aioresilience.policy import BUILTIN
@@ -28,18 +30,23 @@ BESIDE: Final = ("extends", "idempotent", "mode", "order", "classify")
 
 def explain(files: Sequence[str], target: str | None, environment: str | None) -> int:
     """Print all policies, one policy, or one value, and return the exit code; raises ConfigError and Trouble."""
-    document = read(files, environment)
+    document = _read(files, environment)
     lines = _overview(document) if target is None else _explained(document, target)
     for line in lines:
         say(mask(line, document.secrets))
     return FINE
 
 
+def _read(files: Sequence[str], environment: str | None) -> Document:
+    """Read files as a service would here: without `environment`, under that of the process."""
+    return read(files, environment or process_settings(os.environ).environment)
+
+
 def code(files: Sequence[str], target: str | None, environment: str | None) -> int:
     """Print the Python that runs around a function under a policy; raises ConfigError and Trouble."""
     if target is None:
         raise Trouble("--code shows one policy: name it after the file")
-    document = read(files, environment)
+    document = _read(files, environment)
     spec, path = find(document, target)
     if path:
         raise Trouble(f"--code shows a whole policy: leave out {'.'.join(map(str, path))!r}")

@@ -190,6 +190,9 @@ class Builder:
             self._refuse_depth(event, depth)
             self._deepest = depth
         path = self._findings.path
+        if self._findings.flow_template(event):
+            self._skip(event)
+            return REFUSED
         if step is not None:
             path.append(step)
         node = self._block(depth) if type(event) is MappingStartEvent else self._items(depth)

@@ -89,7 +89,7 @@ LINT: Mapping[str, Entry] = {
     ),
     "AR413": Entry(
         "Nothing uses the template.",
-        "No policy and no other template extends it.",
+        "No policy and no other template extends it, in a file that has policies.",
         "Delete it, or extend it.",
         "",
         "warning",

@@ -21,7 +21,7 @@ READING: Mapping[str, Entry] = {
     ),
     "AR103": Entry(
         "The text is not UTF-8.",
-        "The bytes are UTF-16, UTF-32, or an 8-bit encoding such as Latin-1.",
+        "The bytes are UTF-16, UTF-32, an 8-bit encoding such as Latin-1, or no text at all, as in a picture.",
         "Save the file as UTF-8; a byte order mark is allowed.",
         "",
     ),

@@ -104,11 +104,12 @@ def _as_block(spot: Spot, path: Path, valid: Collection[str]) -> str:
     word = str(path[-1])
     if word.partition(".")[0] in valid:
         return "write nested blocks, one step in each line"
-    at_top = "policies" in valid and len(path) == 1
+    if "policies" not in valid or len(path) > 1:
+        return ""
+    note = f"if it is a note, call it x-{word}"
     value = spot.block.get(word)
-    if at_top and (value is None or isinstance(value, Block)) and NAME.fullmatch(word):
-        return f"if it is a policy, indent it below 'policies:'; if it is a note, call it x-{word}"
-    return ""
+    policy = (value is None or isinstance(value, Block)) and NAME.fullmatch(word)
+    return f"if it is a policy, indent it below 'policies:'; {note}" if policy else note
 
 
 def _some_of(valid: Collection[str]) -> str:

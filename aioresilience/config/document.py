@@ -19,6 +19,9 @@ NAME_PATTERN: Final = r"^[a-z][a-z0-9]*([-.][a-z0-9]+)*$"
 
 
 HOST_PATTERN: Final = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.*-]+)(:[0-9]+)?$"
+PATH_PATTERN: Final = "^/[^?#*]*$"
+DOTTED_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+POLICY_OR_ALL: Final = rf"^\*$|{NAME_PATTERN}"
 METHOD_PATTERN: Final = r"^[A-Z]+(-[A-Z]+)*$"
 _HOST, _METHOD, _URL_PATH = re.compile(HOST_PATTERN), re.compile(METHOD_PATTERN), re.compile(r"/[^?#*]*")
 
@@ -69,7 +72,7 @@ Codes = Annotated[
 ]
 """A status code or a range of them."""
 Text = Annotated[str, Field(min_length=1)]
-Dotted = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")]
+Dotted = Annotated[str, Field(pattern=DOTTED_PATTERN)]
 _NAMES = {"type": ["string", "array"], "pattern": NAME_PATTERN, "items": {"type": "string", "pattern": NAME_PATTERN}}
 _TEXTS = {"type": ["string", "array"], "minLength": 1, "items": {"type": "string", "minLength": 1}}
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed), Field(strict=False), WithJsonSchema(_NAMES)]
@@ -165,15 +168,15 @@ class Settings(Part):
     shrink: Literal["guard", "allow"] = Field(
         default="guard", description="Whether a reload may drop more than half of the policies at once."
     )
-    import_from: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...], Field(strict=False)
-    ] = Field(default=(), description="Packages that may be imported to look up exceptions.")
+    import_from: Annotated[tuple[Dotted, ...], Field(strict=False)] = Field(
+        default=(), description="Packages that may be imported to look up exceptions."
+    )
 
 
 class Override(Part):
     """A change for the length of an incident, without the patch itself."""
 
-    policy: Annotated[str, Field(pattern=rf"^\*$|{NAME_PATTERN}")] = Field(
+    policy: Annotated[str, Field(pattern=POLICY_OR_ALL)] = Field(
         description="The policy that changes; * for all of them."
     )
     expires: Moment = Field(description="When the change ends by itself, such as 2026-12-01T00:00:00Z.")
@@ -220,7 +223,7 @@ class Route(Part):
         Field(default=None, description="Host, with * for any characters; with :port where only that port is meant.")
     )
     method: Methods = Field(default=(), description="One method, such as GET, or a list of them.")
-    path: Annotated[str, BeforeValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/[^?#*]*$"})] | None = (
+    path: Annotated[str, BeforeValidator(_path), WithJsonSchema({"type": "string", "pattern": PATH_PATTERN})] | None = (
         Field(default=None, description="Beginning of the path, up to a /.")
     )
     policy: Name = Field(description="The policy under which such requests are made.")

@@ -14,6 +14,14 @@ MAX_BYTES = 8 * 1024 * 1024
 _CHUNK = 1 << 15
 _MAX_REPORTED = 20
 _BOM = "\ufeff"
+_BINARY = {
+    "a picture": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
+    "a PDF": (b"%PDF",),
+    "a program": (b"\x7fELF", b"MZ"),
+    "an archive": (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"),
+    "a database": (b"SQLite format 3\0",),
+}
+"""How files begin that hold no text at all."""
 _REFUSED = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SIGNATURES = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -58,6 +66,9 @@ def _too_large(name: str, max_bytes: int) -> Diagnostic:
 def _as_text(data: str | bytes, name: str) -> tuple[Source, list[Diagnostic]]:
     if isinstance(data, str):
         return Source(name, data.removeprefix(_BOM)), []
+    binary = next((kind for kind, begins in _BINARY.items() if data.startswith(begins)), None)
+    if binary and _holds_no_text(data):
+        return Source(name, ""), [_not_text(name, binary)]
     wide = _wide_encoding(data)
     if wide:
         return _wide_text(data, name, wide)
@@ -65,6 +76,14 @@ def _as_text(data: str | bytes, name: str) -> tuple[Source, list[Diagnostic]]:
         return Source(name, data.decode("utf-8").removeprefix(_BOM)), []
     except UnicodeDecodeError as error:
         return _undecodable(data, name, error)
+
+
+def _holds_no_text(data: bytes) -> bool:
+    return any(byte < 9 for byte in data[:512])
+
+
+def _not_text(name: str, kind: str) -> Diagnostic:
+    return diagnose("AR103", Place("file", name, 1, 1), f"this is {kind}, no text", hint="give the path of a YAML file")
 
 
 def _wide_encoding(data: bytes) -> str | None:

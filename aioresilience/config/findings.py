@@ -100,6 +100,15 @@ class Findings(list[Diagnostic]):
             kind = "block" if isinstance(event, MappingStartEvent) else "list"
             self.report("AR110", event, f"a {kind} cannot be a key", "quote the key if it is text")
 
+    def flow_template(self, event: NodeEvent) -> bool:
+        """Report an unrendered template that YAML takes for a block whose key is a block; say whether it is one."""
+        if not isinstance(event, MappingStartEvent) or not event.flow_style:
+            return False
+        found = TEMPLATE.match(self.source.text, event.start_mark.index)
+        if found:
+            self.add(template(self.source, found.start(), found.group()))
+        return found is not None
+
     def plain_template(self, event: ScalarEvent) -> bool:
         """Report an unrendered template inside an unquoted value; say whether there was one."""
         if "{{" not in event.value and "{%" not in event.value:

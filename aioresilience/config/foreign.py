@@ -21,7 +21,6 @@ _REWRITE: Final = "write a policy for each instance; the hints of 'check' know t
 _OTHER: Final = "give the path of a resilience.yaml, which begins with 'version: 1'"
 _MARKS: Final = (
     (("apiVersion", "kind"), Kind("a Kubernetes manifest", _OTHER)),
-    (("resilience4j",), Kind("a configuration of resilience4j", _REWRITE)),
     (("on", "jobs"), Kind("a GitHub workflow", _OTHER)),
     (("openapi", "paths"), Kind("an OpenAPI document", _OTHER)),
     (("static_resources",), Kind("a configuration of Envoy", _OTHER)),
@@ -39,6 +38,8 @@ def foreign(document: Block) -> Kind | None:
         return None
     if _is_compose(document):
         return Kind("a Compose file", _OTHER)
+    if any(key.startswith("resilience4j") for key in document):
+        return Kind("a configuration of resilience4j", _REWRITE)
     kind = next((kind for keys, kind in _MARKS if all(key in document for key in keys)), None)
     manifest = document.get("kind")
     return _MANIFESTS.get(manifest, kind) if kind and isinstance(manifest, str) else kind

@@ -50,6 +50,8 @@ class Inheritance:
             return f"did you mean '{near}'?"
         if name in self._policies:
             return f"{name!r} is a policy; move what both share to templates"
+        if pack := suggest(name, packs_known()):
+            return f"if the pack '{pack}' is meant, write include: ['pack:{pack}'] and extends: {pack}"
         return f"there is {either(self._templates)}" if 0 < len(self._templates) <= MAX_LISTED else ""
 
     def check_circles(self, report: Report) -> None:

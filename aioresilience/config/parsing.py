@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     class MappingStartEvent(CollectionStartEvent):
         """A block begins."""
 
+        flow_style: bool
+
     class CollectionEndEvent(Event):
         """A block or a list ends."""
 

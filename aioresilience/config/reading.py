@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ __all__ = [
 
 CHUNK = 2**18
 MIN_NODES, BYTES_PER_NODE = 100_000, 50
+_HEADING = re.compile(r"\[[\w.-]+\][ ]*\r?\n")
 """How many values a document may have: so many, and one for so many bytes of the allowed size if that is more."""
 
 
@@ -176,10 +178,13 @@ def _refuse_root(findings: Findings, event: Event, root: Node) -> None:
     if root is None:
         _report_empty(findings)
     elif isinstance(root, Items):
-        findings.report("AR119", event, "a list stands where 'key: value' lines belong", "begin with 'version: 1'")
+        heading = _HEADING.match(findings.source.text, event.start_mark.index)
+        hint = "this looks like TOML or INI; write YAML" if heading else "begin with 'version: 1'"
+        findings.report("AR119", event, "a list stands where 'key: value' lines belong", hint)
     else:
         hint = "write a space after each ':'" if ":" in str(root) else "begin with 'version: 1'"
         hint = "write ':' and a space instead of '='" if " = " in str(root) else hint
+        hint = "this looks like XML or HTML; write YAML" if str(root).startswith("<") else hint
         findings.report("AR119", event, "a value stands where 'key: value' lines belong", hint)
 
 

@@ -12,14 +12,14 @@ from aioresilience import __version__
 from aioresilience.backends import BackendConfig
 from aioresilience.config.document import NAME_PATTERN, Extending, FileFrame, Frame, Override, PolicyFrame
 from aioresilience.config.schema_fields import Schema, block_of, describe, fields_of, nullable
-from aioresilience.config.schema_words import offers
+from aioresilience.config.schema_words import OF_PATTERNS, offers
 from aioresilience.config.vocabulary import IN_OVERLAY, Vocabulary
 from aioresilience.pattern import AnyPattern
 
 ID: Final = f"urn:aioresilience:resilience.yaml:{'.'.join(__version__.split('.')[:2])}"
 NAMED: Final = {
     "pattern": NAME_PATTERN,
-    "patternErrorMessage": "expected a name of lower-case letters, digits, - and ., such as payments or checkout.psp-2",
+    "patternErrorMessage": f"expected {OF_PATTERNS[NAME_PATTERN]}",
 }
 _MODES: Final = "enforce: act. observe: decide and report, never act. off: as if the pattern were not there."
 
@@ -149,7 +149,7 @@ def _written_pattern(key: str, vocabulary: Vocabulary) -> Schema:
 def _pattern(key: str, vocabulary: Vocabulary) -> Schema:
     model = vocabulary.types[key]
     use = describe(
-        {"type": ["string", "null"], "pattern": rf"(?:{NAME_PATTERN})|\$\{{"},
+        {"type": ["string", "null"], **NAMED, "pattern": rf"(?:{NAME_PATTERN})|\$\{{"},
         "A block under shared to use",
         default="default: none",
     )

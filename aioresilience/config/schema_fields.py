@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from aioresilience.config.schema_words import MEANINGS, UNSAID, Kind, kind_of, with_meanings
+from aioresilience.config.schema_words import MEANINGS, OF_PATTERNS, UNSAID, Kind, kind_of, with_meanings
 from aioresilience.fields import written
 from aioresilience.units import (
     DURATION_PATTERN,
@@ -147,7 +147,9 @@ def _written(schema: Schema) -> Schema:
         return {"if": {"type": "string", "pattern": FILLED_IN}, "else": with_meanings(schema)}
     types = _types(schema)
     if "string" in types and "pattern" in schema:
-        return {**schema, "pattern": f"(?:{_bounded(schema)})|{FILLED_IN}"}
+        words = OF_PATTERNS.get(schema["pattern"])
+        told = {"patternErrorMessage": f"expected {words}"} if words else {}
+        return {**schema, "pattern": f"(?:{_bounded(schema)})|{FILLED_IN}", **told}
     if "string" not in types and any(kind in types for kind in ("integer", "number", "boolean")):
         return {**schema, "type": [*types, "string"], "pattern": FILLED_IN}
     return schema

@@ -5,10 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from aioresilience.backends.config import ADDRESS_PATTERN, PREFIX_PATTERN
+from aioresilience.config.document import (
+    DOTTED_PATTERN,
+    HOST_PATTERN,
+    METHOD_PATTERN,
+    NAME_PATTERN,
+    PATH_PATTERN,
+    POLICY_OR_ALL,
+)
 from aioresilience.fields import MAX_COUNT
 from aioresilience.units import DURATION_PATTERN, PERCENTAGE_PATTERN, RATE_PATTERN, STATUS_PATTERN
 
 Schema = dict[str, Any]
+
+OF_PATTERNS: Final[Mapping[str, str]] = {
+    NAME_PATTERN: "a name of lower-case letters, digits, - and ., such as payments or checkout.psp-2",
+    POLICY_OR_ALL: 'the name of a policy, or "*" for all',
+    STATUS_PATTERN: "a status, such as 502, or a range of them, such as 502-504",
+    HOST_PATTERN: "a host, such as api.example.invalid or *.example.invalid",
+    METHOD_PATTERN: "a method in capitals, such as GET",
+    PATH_PATTERN: "a path that begins with /, without ? and #",
+    DOTTED_PATTERN: "a dotted name, such as httpx",
+    ADDRESS_PATTERN: "a host and a port, such as sentinel-1:26379",
+    PREFIX_PATTERN: "letters, digits and the signs _ . : / -",
+}
+"""What is expected where a text has to fit a pattern, which nobody likes to read."""
 
 
 class Kind(NamedTuple):

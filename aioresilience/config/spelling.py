@@ -148,6 +148,10 @@ TOLD: Mapping[str, str] = {
     "env": 'write "${NAME}" as the value, without a block',
     "enable_exponential_backoff": "write strategy: exponential, which is the default",
     "automatic_transition_from_open_to_half_open_enabled": "delete it: it is always so here",
+    **dict.fromkeys(
+        ("ignore_exceptions", "ignored_exceptions", "exclude", "exclude_exceptions", "excluded_exceptions"),
+        "name them in the policy under classify: {neutral: {exceptions: […]}}",
+    ),
     "reraise": "delete it: the last error is always raised",
 }
 """What to do about keys that have no counterpart here."""

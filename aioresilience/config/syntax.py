@@ -14,6 +14,7 @@ TEMPLATE_HINT = "render the template first, or write ${NAME}"
 _KEY = re.compile(r"([ ]*(?:- +)*)([^\s:]+)[ ]*")
 _ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]", re.ASCII)
 _LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
+_CONFLICT = re.compile(r"^<{7} .{0,80}|^>{7} .{0,80}", re.M)
 _SLASHES = re.compile(r"\s*(//|/\*)")
 _FAR = 200
 """Characters before a mistake that are looked at."""
@@ -105,7 +106,8 @@ _MEANINGS = (
 def explain(source: Source, problem: Problem) -> Diagnostic:
     """Say what is wrong: a template, an unquoted ${…}, a tab, or the parser's complaint in our words."""
     return (
-        _foreign_sign(source, problem)
+        _conflict(source)
+        or _foreign_sign(source, problem)
         or _template(source, problem)
         or _interpolation(source, problem)
         or _tab(source, problem)
@@ -114,6 +116,16 @@ def explain(source: Source, problem: Problem) -> Diagnostic:
         or _colon(source, problem)
         or _known(source, problem)
     )
+
+
+def _conflict(source: Source) -> Diagnostic | None:
+    """Recognise what git leaves where two changes meet."""
+    found = _CONFLICT.search(source.text)
+    if found is None:
+        return None
+    place = source.place(found.start(), len(found[0]))
+    hint = "keep one of the two sides, and delete the lines that begin with <<<<<<<, ======= and >>>>>>>"
+    return diagnose("AR105", place, "a merge conflict was not resolved", hint=hint)
 
 
 def _foreign_sign(source: Source, problem: Problem) -> Diagnostic | None:

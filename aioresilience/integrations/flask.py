@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import ParamSpec
 
 from aioresilience import callables
@@ -71,10 +71,27 @@ async def _answered(admission: Admission, view: Callable[[], Awaitable[object]])
         finally:
             del left  # this frame is in its traceback, and must not keep it alive
     if response.is_streamed:
-        response.call_on_close(lambda: admission.answered(response.status_code))
+        _until_closed(response, admission)
     else:
         admission.answered(response.status_code)
     return response
+
+
+def _until_closed(response: Response, admission: Admission) -> None:
+    """End the admission with a stream; one that breaks off is a failure, one that nobody read to its end neutral."""
+    parts = response.response
+    if not response.direct_passthrough:  # the server itself may send a file, and would not know it any more
+        response.call_on_close(getattr(parts, "close", lambda: None))  # a generator that never began closes nothing
+        response.response = _parts(parts, admission)  # type: ignore[assignment]  # all text or all bytes
+    response.call_on_close(lambda: admission.answered(response.status_code))
+
+
+def _parts(parts: Iterable[str | bytes], admission: Admission) -> Iterator[str | bytes]:
+    try:
+        yield from parts
+    except BaseException as error:
+        admission.leave(error)
+        raise
 
 
 def _answer(error: Exception) -> Response:

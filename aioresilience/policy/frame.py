@@ -66,7 +66,8 @@ def _guard(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
         yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
     if alone:
         yield f"{charged}counts{n}.begun += 1"
-    yield f"if {'' if part.sure else f'ticket{n} is not None and '}{_heard(n)}: p{n}.tell('admitted')"
+    if "admitted" in part.told:
+        yield f"if {'' if part.sure else f'ticket{n} is not None and '}{_heard(n)}: p{n}.tell('admitted')"
     yield "try:"
     yield from deeper(inner)
     yield "except BaseException as error:"
@@ -101,7 +102,8 @@ def _settled(shape: Shape, n: int, alone: bool) -> Lines:
     if alone:
         yield f"counts{n}.done += 1"
     yield f"p{n}.settle(ticket{n}, SUCCESS, {'started' if shape.timed else 'None'})"
-    yield f"if {_heard(n)}: p{n}.tell('succeeded')"
+    if "succeeded" in shape.parts[n].told:
+        yield f"if {_heard(n)}: p{n}.tell('succeeded')"
 
 
 def _begun(shape: Shape, n: int) -> Lines:

@@ -24,7 +24,7 @@ from aioresilience.counts import row_of
 from aioresilience.failures import Judge, Outcome
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
-from aioresilience.policy.clocking import read_once
+from aioresilience.policy.clocking import AUDIENCE, INSTANT, read_once
 from aioresilience.policy.frame import INDENT, NAMES, deeper, frame
 from aioresilience.policy.inline import Writer
 from aioresilience.policy.passing import ANYHOW, Passing, passing_of
@@ -199,7 +199,8 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)
     caller = {} if passing == RUN else {"caller": ANYONE}
-    return read_once(body) if shape.one_clock else body, writer.constants | caller
+    body = read_once(body, AUDIENCE)
+    return read_once(body, INSTANT) if shape.one_clock else body, writer.constants | caller
 
 
 def _free_names(parts: Iterable[ast.AST]) -> set[str]:

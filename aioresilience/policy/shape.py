@@ -40,6 +40,8 @@ class Part:
     """An ExceptionConfig wants to know of failures."""
     late: bool = False
     """Bounds: the time may be over before the call starts."""
+    told: frozenset[str] = frozenset()
+    """Guards: the moments of a call that goes well of which the room makes events."""
     plan: type = NoneType
     """The class of what the room keeps for a call."""
 
@@ -115,7 +117,7 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
         sure, handled = mode == "enforce", pattern.handler is not None
         at_once = sure or pattern.admits_observed
         away = sure and pattern.turns_away
-        return Part("guard", cls, sure=sure, turns_away=away, at_once=at_once, reads=reads, handled=handled)
+        return Part("guard", cls, sure, away, at_once, reads, handled, told=pattern.told)
     if isinstance(pattern, Bound):
         if mode != "enforce" or not pattern.raises(pattern.config):
             return None

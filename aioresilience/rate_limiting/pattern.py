@@ -44,6 +44,7 @@ class RateLimit(Guard[RateLimiterConfig]):
     reasons = RateLimitReason
     error_type = RateLimitExceededError
     _limit: Final[Limit]
+    told = frozenset()
     splits = True
     on_backend: ClassVar[bool] = False
     """Whether a server counts."""

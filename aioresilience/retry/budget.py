@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from typing import Final
 
 from aioresilience.straight import straight
@@ -32,7 +31,7 @@ class Budget:
         self._lock = threading.Lock()
         self.firsts = self.retries = 0
         """Totals that only grow; the window is what came on top of the oldest mark."""
-        self._marks = deque([(0, 0)] * SLICES, maxlen=SLICES)
+        self._marks = [(0, 0)] * SLICES
         self.retune(ratio, min_per_second, window, now)
 
     def retune(self, ratio: float, min_per_second: float, window: float, now: float) -> None:
@@ -88,5 +87,5 @@ class Budget:
         if now < self._edge:
             return
         passed = int((now - self._edge) / self._step) + 1
-        self._marks.extend([(self.firsts, self.retries)] * min(passed, SLICES))
+        self._marks = (self._marks + [(self.firsts, self.retries)] * min(passed, SLICES))[-SLICES:]
         self._edge += passed * self._step

@@ -46,6 +46,7 @@ def _kind(value: object, info: ValidationInfo) -> object:
 _JITTER_SCHEMA = {
     "type": ["string", "number"],
     "pattern": rf"^(?:{'|'.join(JITTER_KINDS)}|(?:{units.PERCENTAGE_PATTERN[1:-1]}))$",
+    "patternErrorMessage": "expected full, equal, decorrelated or a percentage, such as 50%",
     "minimum": 0,
     "maximum": 1,
 }

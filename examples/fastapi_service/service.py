@@ -115,7 +115,10 @@ async def health(request: Request) -> dict[str, object]:
 )
 async def pay(order: Order, request: Request) -> Payment:
     """Charge a card."""
-    answer = await request.state.psp.post("/charges", json=order.model_dump())
+    try:
+        answer = await request.state.psp.post("/charges", json=order.model_dump())
+    except httpx.TransportError as error:  # refusals and overruns are none: the problem handlers answer them
+        raise HTTPException(502, "the payment provider cannot be reached") from error
     if answer.status_code != 201:
         raise HTTPException(502, "the payment provider did not accept the charge")
     payment = Payment(id=uuid.uuid4().hex, cents=order.cents)

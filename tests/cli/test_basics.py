@@ -155,7 +155,8 @@ def test_init_never_overwrites(run, write):
     result = run("init")
     assert (result.exit_code, path.read_text()) == (2, "version: 1\n\n")
     assert "is there already" in result.output
-    assert run("init", "nowhere/r.yaml").exit_code == 2
+    lost = run("init", "nowhere/r.yaml")
+    assert (lost.exit_code, "there is no folder nowhere" in lost.output) == (2, True)
     assert run("init", ".").exit_code == 2
 
 

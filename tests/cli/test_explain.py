@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 
 import pytest
 
@@ -77,6 +79,40 @@ def test_a_value_shows_what_it_shadows(explain):
         "  from resilience.yaml:17:54: 5",
         "  over resilience.yaml:10:27: 3",
         "  over resilience.yaml:3:60: 4",
+        "  over the default: 3",
+    ]
+
+
+def test_a_value_that_every_layer_says_names_them_all(run, write):
+    write("defaults: {retry: {max_attempts: 9}}\npolicies: {payments: {retry: {max_attempts: 8}}}", "common/http.yaml")
+    override = "expires: 2999-01-01T00:00:00Z, reason: INC-1, by: ops"
+    write(
+        f"""version: 1
+include: [common/http.yaml, "pack:http-client"]
+templates: {{psp: {{extends: http-client, retry: {{max_attempts: 2}}}}}}
+policies: {{payments: {{extends: psp, retry: {{max_attempts: 3}}}}}}
+environments: {{live: {{policies: {{payments: {{retry: {{max_attempts: 4}}}}}}}}}}
+overrides:
+  - {{policy: payments, set: {{retry: {{max_attempts: 6}}}}, {override}}}
+  - {{policy: "*", set: {{retry: {{max_attempts: 1}}}}, {override}}}
+"""
+    )
+    write("policies: {payments: {retry: {max_attempts: 7}}}", "later.yaml")
+    variable = "AIORESILIENCE_POLICIES__PAYMENTS__RETRY__MAX_ATTEMPTS"
+    files = f"resilience.yaml{os.pathsep}later.yaml"
+    shown = run("explain", files, "payments.retry.max_attempts", "-e", "live", env={variable: "5"}).output.splitlines()
+    assert shown[0] == "payments.retry.max_attempts = 1"
+    assert [re.sub(r":\d+(?=: |$)", "", line) for line in shown[1:]] == [
+        "  from override resilience.yaml:8: 1",
+        "  over override resilience.yaml:7: 6",
+        f"  over environment {variable}",
+        "  over resilience.yaml:5: 4",
+        "  over later.yaml:2: 7",
+        "  over resilience.yaml:4: 3",
+        "  over common/http.yaml:3: 8",
+        "  over resilience.yaml:3: 2",
+        "  over pack:http-client:22: 3",
+        "  over common/http.yaml:2: 9",
         "  over the default: 3",
     ]
 
@@ -232,3 +268,10 @@ def test_code_shows_the_python_that_runs_around_a_function(run, write):
     assert "await func(*args, **kwargs)" in shown.output
     assert run("explain", file, "--code").exit_code == 2
     assert run("explain", file, "payments.retry", "--code").exit_code == 2
+
+
+def test_without_a_choice_the_environment_is_that_of_the_process(run, write, monkeypatch):
+    write("policies: {a: {timeout: 2s}}\nenvironments: {slow: {policies: {a: {timeout: 9s}}}, fast: {}}\n")
+    monkeypatch.setenv("AIORESILIENCE_ENVIRONMENT", "slow")
+    assert "= 9s" in run("explain", "resilience.yaml", "a.timeout").output
+    assert "= 2s" in run("explain", "resilience.yaml", "a.timeout", "-e", "fast").output

@@ -141,7 +141,8 @@ def test_an_override_long_past_its_end_is_found():
 
 
 def test_a_template_that_nothing_extends_is_found():
-    assert ids("templates: {t: {timeout: 2s}}\n") == ["AR413"]
+    assert ids("templates: {t: {timeout: 2s}}\npolicies: {a: {}}\n") == ["AR413"]
+    assert ids("templates: {t: {timeout: 2s}}\n") == []  # a file that is there to be included
     assert ids("templates: {t: {timeout: 2s}, u: {extends: t}}\npolicies: {a: {extends: [u]}}\n") == []
     assert ids('include: ["pack:cache"]\n') == []  # one of a pack is no fault of this file
 

@@ -138,6 +138,13 @@ def test_every_field_is_described_with_markdown():
                 assert field.get("markdownDescription"), f"{path}: {name}"
 
 
+def test_no_editor_shows_a_pattern_to_anybody():
+    """An `if` only asks, and what it is followed by says what is wrong."""
+    texts = [(path, node) for path, node in nodes(SCHEMA) if isinstance(node.get("pattern"), str)]
+    silent = [path for path, node in texts if "patternErrorMessage" not in node and not path.endswith("/if")]
+    assert silent == []
+
+
 def test_there_are_no_titles_and_no_one_of():
     assert [path for path, node in nodes(SCHEMA) if "oneOf" in node or isinstance(node.get("title"), str)] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ FLOORS = (
     ),
     ("policy", "config"),
     ("registry",),
-    ("demo", "decorators", "integrations", "testing", "cli", "__main__"),
+    ("decorators", "integrations", "testing", "cli", "__main__"),
 )
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 
 # On these floors a module may also import from those named before it on its own floor: the contract is built up in
-# steps, config reads what policy composes, and `python -m aioresilience` is the command line, which starts the demo.
+# steps, config reads what policy composes, and `python -m aioresilience` is the command line.
 STEPPED = {1, 3, 5}
 
 # A leaf imports nothing of ours, but what a user's handler or callback raises has to be logged.
@@ -79,6 +80,14 @@ class Import:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: imports {self.name}"
+
+
+def test_the_table_of_contributing_is_this_one():
+    text = (HOUSE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| floor \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    rows = [set(re.findall(r"`(\w+)`", row)) for row in table[0].splitlines() if re.match(r"\| \d", row)]
+    assert rows == [set(modules) for modules in FLOORS]
 
 
 def imports_of(source: str, file: str) -> Iterator[Import]:

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tests.integrations.servers import serving
 
@@ -30,16 +31,22 @@ ORDER = {"cents": 1999, "card": "4242424242424242"}
 
 
 class Provider:
-    """A payment provider whose status the test sets."""
+    """A payment provider whose status the test sets; with None it breaks off in the middle of its answer."""
 
     def __init__(self) -> None:
-        self.status = 201
+        self.status: int | None = 201
         self.charges = 0
         self.app = Starlette(routes=[Route("/charges", self.charge, methods=["POST"])])
 
     async def charge(self, request: Request) -> Response:
         self.charges += 1
-        return JSONResponse({}, self.status)
+        return JSONResponse({}, self.status) if self.status is not None else BrokenOff({})
+
+
+class BrokenOff(JSONResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 201, "headers": self.raw_headers})
+        raise ConnectionError
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +114,8 @@ async def test_the_service_under_its_file(tmp_path: Path):
         file.write_text(file.read_text().replace("deadline: 5s", "deadline: nonsense"))
         await until_the_status_tells(client, "nonsense")
 
+        provider.status = None
+        assert (await paid(client, "203.0.113.3")).json() == {"detail": "the payment provider cannot be reached"}
         provider.status = 503
         statuses = [(await paid(client, "203.0.113.3")).status_code for _ in range(45)]
         assert set(statuses[:20]) == {502}

@@ -398,6 +398,34 @@ def test_flask_holds_a_place_until_a_stream_is_closed(flask_app: Any):
     assert doings.counts.succeeded == 1
 
 
+@pytest.mark.parametrize(("method", "failed", "neutral"), [("GET", 1, 0), ("HEAD", 0, 0), ("LEAVE", 0, 1)])
+def test_flask_counts_a_stream_by_how_it_ends(flask_app: Any, method: str, failed: int, neutral: int):
+    app, doings, does = flask_app
+    closed: list[str] = []
+
+    class Parts:
+        def __iter__(self) -> Any:
+            yield b"a"
+            raise ValueError("broken off")
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    async def this() -> flask.Response:
+        return flask.Response(Parts())
+
+    does["this"] = this
+    client = app.test_client()
+    response = client.get("/", buffered=False) if method != "HEAD" else client.head("/", buffered=False)
+    if method == "GET":
+        with pytest.raises(ValueError, match="broken off"):
+            response.get_data()
+    response.close()
+    counts = doings.counts
+    assert (counts.failed, counts.neutral, counts.succeeded) == (failed, neutral, 1 - failed - neutral)
+    assert (doings.free, closed) == (1, ["closed"])
+
+
 def test_flask_takes_async_views_only():
     with pytest.raises(TypeError, match="can only be applied to async functions"):
 

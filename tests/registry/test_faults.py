@@ -1,6 +1,7 @@
 """What goes wrong around a reload stays there: pipes, reads that hang, refused swaps, faults that are no document's."""
 
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from aioresilience import Registry
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.policy import BUILTIN
 from aioresilience.policy.snapshot import Snapshot
-from aioresilience.registry import watch
+from aioresilience.registry import sources, watch
+from aioresilience.registry.building import Builder
+from aioresilience.registry.loading import Loader
 from aioresilience.testing import override
 
 BASIC = "version: 1\npolicies:\n  a: {bulkhead: 1}\n  b: {bulkhead: 2}\n"
@@ -88,6 +91,32 @@ def test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else(file, monkeypa
         registry.stop_watching()
 
 
+def test_a_file_is_what_two_reads_agree_on(file, monkeypatch):
+    reads = iter([b"a", b"b", b"c", b"c"])
+    monkeypatch.setattr(sources, "_read", lambda path: next(reads))
+    assert sources.read_settled(file) == b"c"
+    endless = itertools.count()
+    monkeypatch.setattr(sources, "_read", lambda path: b"%d" % next(endless))
+    with pytest.raises(OSError, match="changes while it is read"):
+        sources.read_settled(file)
+
+
+def test_a_file_that_carried_its_end_only_later_is_taken_for_truncated_without_it(file):
+    registry = Registry.from_file(file, environ={})
+    file.write_text(BASIC + "end: true\n")
+    assert registry.reload().outcome != "rejected"
+    file.write_text(BASIC.replace("1}", "3}"))
+    assert [one.id for one in registry.reload().diagnostics] == ["AR318"]
+
+
+def test_a_forked_child_builds_shared_instances_though_a_thread_of_the_parent_was_building_one():
+    text = "version: 1\nshared: {s: {bulkhead: 3}}\npolicies:\n  a: {bulkhead: {use: s}}\n"
+    registry = Registry.from_text(text, environ={})
+    assert registry.builder._sharing.acquire(timeout=1.0)
+    registry.restart_in_child()
+    assert on_a_thread(lambda: registry.get("a")).bulkhead.max_concurrent == 3
+
+
 # A swap that is refused
 
 
@@ -128,6 +157,70 @@ def test_a_refused_document_leaves_no_shared_instance_behind():
     spent = a.rate_limiter.spent()
     assert registry.apply(shared).outcome == "applied"
     assert a.rate_limiter.spent() == spent
+
+
+# In the middle of a reload
+
+
+def test_a_reload_waits_for_the_one_under_way(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    inside, goes_on, entered = threading.Event(), threading.Event(), []
+    load = Loader.own
+
+    def slow(self, known):
+        entered.append(threading.current_thread())
+        inside.set()
+        assert goes_on.wait(30.0)
+        return load(self, known)
+
+    monkeypatch.setattr(Loader, "own", slow)
+    threads = [threading.Thread(target=registry.reload, daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert inside.wait(15.0)
+    threads[1].start()
+    threads[1].join(0.03)
+    assert entered == threads[:1]
+    goes_on.set()
+    for thread in threads:
+        thread.join(15.0)
+    assert entered == threads
+
+
+def test_a_policy_first_used_while_others_are_built_is_current_afterwards(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    registry.get("a")
+    build = Builder.rebuild
+
+    def first_use_meanwhile(self, policy, old, new):
+        monkeypatch.setattr(Builder, "rebuild", build)
+        registry.get("b")
+        return build(self, policy, old, new)
+
+    monkeypatch.setattr(Builder, "rebuild", first_use_meanwhile)
+    assert registry.apply(BASIC.replace("1}", "3}").replace("2}", "4}")).outcome == "applied"
+    assert (registry.get("a").bulkhead.max_concurrent, registry.get("b").bulkhead.max_concurrent) == (3, 4)
+    assert registry.get("b").generation == 2
+
+
+def test_a_save_that_somebody_else_has_only_looked_at_is_still_applied(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+    reload, saved = registry.reload, []
+
+    def then_save_and_plan(*, trigger):
+        result = reload(trigger=trigger)
+        if not saved and result.outcome == "applied":
+            saved.append(file.write_text(BASIC.replace("1}", "7}")))
+            registry.plan()
+        return result
+
+    monkeypatch.setattr(registry, "reload", then_save_and_plan)
+    registry.start_watching()
+    try:
+        until(lambda: registry.status()["reloads"]["unchanged"])
+        file.write_text(BASIC.replace("1}", "3}"))
+        until(lambda: registry.get("a").bulkhead.max_concurrent == 7)
+    finally:
+        registry.stop_watching()
 
 
 # Faults

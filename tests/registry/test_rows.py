@@ -96,6 +96,11 @@ FIELDS = {
     ],
     "bulkhead size": ["test_bulkhead_size"],
     "`rate`": ["test_rate", "test_a_rate_that_grows_serves_waiters_and_one_that_shrinks_forgets_nobody"],
+    "`rate` on a backend": ["test_a_reload_keeps_the_spent_share_and_refills_nothing"],
+    "an entry of `backends`": [
+        "test_another_address_holds_from_the_next_check_on_and_leases_go_back",
+        "test_another_place_is_no_free_refill_and_another_password_is_no_other_place",
+    ],
     "adaptive limits": ["test_adaptive_limits", "test_adaptive_limits_that_shrink_below_what_is_in_use_are_a_debt"],
     "`retry`, `timeout`, `deadline`, `fallback`, `order`, `mode`": [
         "test_retry_holds_from_the_next_call_on_and_its_budget_goes_on",
@@ -116,7 +121,7 @@ def rows(header):
 
 
 def names_of_tests():
-    for path in HERE.glob("test_*.py"):
+    for path in (*HERE.glob("test_*.py"), *HERE.with_name("redis").glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node.name

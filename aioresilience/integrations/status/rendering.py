@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import jinja2
-from markupsafe import Markup
-
+from aioresilience.integrations.extras import extra
 from aioresilience.integrations.status.view import Page
+
+with extra("fastapi", "Jinja2"):
+    import jinja2
+    from markupsafe import Markup
 
 _HERE: Final = Path(__file__).parent
 _STEPS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))

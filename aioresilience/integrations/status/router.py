@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.params import Depends
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-
+from aioresilience.integrations.extras import extra
 from aioresilience.integrations.status.rates import Rates
 from aioresilience.integrations.status.rejections import Recorder
 from aioresilience.integrations.status.rendering import Renderer
 from aioresilience.integrations.status.view import Page, page
 from aioresilience.registry import Registry, get_registry
+
+with extra("fastapi", "FastAPI"):
+    from fastapi import APIRouter, FastAPI, Request
+    from fastapi.params import Depends
+    from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
 
