@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Library: TypeAlias = "Redis | RedisCluster"
 
 Value = str | bytes | int | float
+Node = tuple[str, int]
 PROTOCOL: Final = 2
 
 
@@ -42,14 +43,14 @@ def require_library() -> Any:  # noqa: ANN401  # a module, imported when the fir
 
 
 class Client:
-    """A pool of connections of one event loop."""
+    """A pool of connections of one event loop; `nodes` are those of a cluster that are known beside the url's."""
 
-    def __init__(self, config: BackendConfig) -> None:
+    def __init__(self, config: BackendConfig, nodes: Sequence[Node] = ()) -> None:
         redis = require_library()
         self._errors = redis.exceptions
         self._slot = redis.crc.key_slot if config.cluster else None
         self._sentinels: Sequence[Redis] = ()
-        self._connected: Library = self._connect(redis, config)
+        self._connected: Library = self._connect(redis, config, nodes)
 
     def slot(self, key: bytes) -> int:
         """Return what all keys of one script call must have in common."""
@@ -82,7 +83,12 @@ class Client:
             with contextlib.suppress(Exception):  # it is given up, however it ends
                 await one.aclose()
 
-    def _connect(self, redis: Any, config: BackendConfig) -> Library:  # noqa: ANN401
+    def nodes(self) -> list[Node]:
+        """Return the nodes of a cluster, as far as they are known."""
+        cluster: Any = self._connected
+        return [] if self._slot is None else [(node.host, int(node.port)) for node in cluster.get_nodes()]
+
+    def _connect(self, redis: Any, config: BackendConfig, nodes: Sequence[Node]) -> Library:  # noqa: ANN401
         url, options = config.address(), _options(redis, config)
         if config.sentinel is not None:
             sentinel = _sentinel(redis, config.sentinel, url, options)
@@ -92,6 +98,7 @@ class Client:
         if config.cluster:
             # It follows a moved slot by trying again.
             options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 3)
+            options["startup_nodes"] = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in nodes]
             cluster: Library = redis.asyncio.RedisCluster.from_url(url, **options)
             return cluster
         # One more than are ever in use: a full pool is no reason to refuse anybody.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final
 
 from aioresilience.backends.checks import Bundle, Charge, Check, Row, rows, whole
-from aioresilience.backends.client import BackendError, Client
+from aioresilience.backends.client import BackendError, Client, Node
 from aioresilience.backends.config import BackendConfig
 from aioresilience.backends.health import Health
 from aioresilience.backends.scripts import FLEET, Script
@@ -51,6 +51,8 @@ class Courier:
         self._loop = loop
         self._changed = changed
         self._client: Client | None = None
+        self._nodes: list[Node] = []
+        self._suspect: bytes | None = None
         self._queues: dict[Group, deque[Check]] = {}
         self._bundles: set[Bundle] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -82,7 +84,7 @@ class Courier:
 
     def _connected(self) -> Client:
         if self._client is None:
-            self._client = Client(self.config)
+            self._client = Client(self.config, self._nodes)
         return self._client
 
     def _pump(self) -> None:
@@ -110,7 +112,7 @@ class Courier:
             answer = await client.run(script, keys, numbers)
         except BackendError as error:
             if client is self._client:
-                self.trip(error.reason)
+                self.trip(error.reason, keys[0])
             return
         self.batches += 1
         self.checks += sum(len(check.futures) for check in batch)
@@ -138,6 +140,7 @@ class Courier:
         for check, row in zip(batch, answers, strict=True):
             bundle = check.bundle
             assert bundle is not None
+            check.bundle = None
             bundle.left -= 1
             if not bundle.left:
                 self._done(bundle)
@@ -179,12 +182,17 @@ class Courier:
         if first and self._loop.time() - bundle.timer.when() > LATE:
             bundle.timer = self._loop.call_later(GRACE, self._overdue, bundle, False)
         else:
-            self.trip("timeout")
+            waits = next(check for check in bundle.checks if check.bundle is not None)
+            self.trip("timeout", waits.place.key)
 
-    def trip(self, reason: str) -> None:
-        """Count the server as away: everybody who waits is answered at once, and probing begins."""
+    def trip(self, reason: str, key: bytes | None = None) -> None:
+        """Count the server as away: everybody who waits is answered at once, and probing begins.
+
+        `key` is one that was not answered: of a cluster, its node is probed.
+        """
         if self.health.reason is not None:
             return
+        self._suspect = key if self.config.cluster else None
         self.trips += 1
         self.health.failed(self._loop.time(), reason)
         self._changed(reason)
@@ -199,6 +207,7 @@ class Courier:
             task.cancel()
         client, self._client = self._client, None
         if client is not None:
+            self._nodes = client.nodes() or self._nodes
             self._later(client.close())
 
     def _later(self, work: Coroutine[object, object, None]) -> None:
@@ -220,7 +229,7 @@ class Courier:
     async def _found(self) -> Client | None:
         """Return connections to a server that is well, None where it is not yet."""
         try:
-            client = Client(self.config)
+            client = Client(self.config, self._nodes)
         except (OSError, ValueError):
             return None
         well = False
@@ -237,6 +246,8 @@ class Courier:
             try:
                 async with asyncio.timeout(self.config.timeout):
                     await self._present(client)
+                    if self._suspect is not None:
+                        await self._announce(client, self._suspect.partition(b"}")[0] + b"}:probe")
             except (BackendError, TimeoutError):
                 return False
             if self._loop.time() - begun <= self.config.slow:
@@ -245,9 +256,11 @@ class Courier:
 
     async def _present(self, client: Client) -> None:
         """Say to the fleet that this process is there, and learn how many there are."""
+        self.fleet_seen = await self._announce(client, f"{self.config.prefix}:{{fleet}}".encode())
+
+    async def _announce(self, client: Client, key: bytes) -> int:
         counts_for = BEATS * self._interval()
-        key = f"{self.config.prefix}:{{fleet}}".encode()
-        self.fleet_seen = int(await client.run(FLEET, [key], [self._member, int(counts_for * 1000)]))
+        return int(await client.run(FLEET, [key], [self._member, int(counts_for * 1000)]))
 
     def _interval(self) -> float:
         """Return the seconds between two heartbeats: at most a hundred a second reach the server."""

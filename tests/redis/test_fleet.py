@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import math
 import ssl
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from aioresilience import Policy
+from aioresilience import Policy, RateLimitExceededError
 from aioresilience.backends import Backend, BackendConfig
 from aioresilience.rate_limiting import FleetRateLimit, RateLimiterConfig
 from tests.redis.conftest import PATIENT
@@ -100,23 +101,35 @@ async def left_of(backend: Backend, algorithm: str) -> int:
     return answer.remaining + answer.granted
 
 
+def form(stack: contextlib.ExitStack, *arguments: str) -> list[Server]:
+    """Start three nodes that share the slots."""
+    buses = [free_port() for _ in range(3)]
+    nodes = [cluster_node(stack, bus, *arguments) for bus in buses]
+    bounds = [0, 5461, 10923, 16384]
+    for number, node in enumerate(nodes):
+        with node.client() as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for node, bus in zip(nodes[1:], buses[1:], strict=True):
+        meet(nodes[0], node, bus)
+    for node in nodes:
+        until(lambda node=node: cluster_is_ok(node), "the cluster is formed", 60)
+    return nodes
+
+
+def cluster_node(stack: contextlib.ExitStack, bus: int, *arguments: str) -> Server:
+    return stack.enter_context(server("--cluster-enabled", "yes", "--cluster-port", str(bus), *arguments))
+
+
+def meet(known: Server, node: Server, bus: int) -> None:
+    with known.client() as client:
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[Server]]:
-    """Three nodes that share the slots."""
     with contextlib.ExitStack() as stack:
-        buses = [free_port() for _ in range(3)]
-        nodes = [stack.enter_context(server("--cluster-enabled", "yes", "--cluster-port", str(bus))) for bus in buses]
-        bounds = [0, 5461, 10923, 16384]
-        for number, node in enumerate(nodes):
-            with node.client() as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
-                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node, bus in zip(nodes[1:], buses[1:], strict=True):
-            with nodes[0].client() as client:
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        for node in nodes:
-            until(lambda node=node: cluster_is_ok(node), "the cluster is formed", 60)
-        yield nodes
+        yield form(stack)
 
 
 def cluster_is_ok(node: Server) -> bool:
@@ -166,6 +179,51 @@ async def test_a_cluster_that_was_down_as_a_whole_is_found_again(cluster):
         assert await backend.answers()
     finally:
         await backend.aclose()
+
+
+# The client library leaves connections to a node that is lost to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_cluster_outlives_the_node_that_the_url_names():
+    quick = ("--cluster-node-timeout", "1000")
+    with contextlib.ExitStack() as stack:
+        nodes, bus = form(stack, *quick), free_port()
+        replica = cluster_node(stack, bus, *quick)
+        meet(nodes[0], replica, bus)
+        with nodes[0].client() as client, replica.client() as other:
+            name = client.execute_command("CLUSTER", "MYID")
+            until(lambda: name in str(other.execute_command("CLUSTER", "NODES")), "they have met", 60)
+            other.execute_command("CLUSTER", "REPLICATE", name)
+            until(lambda: other.info("replication").get("master_link_status") == "up", "it follows", 60)
+        settings = {"url": nodes[0].url, "cluster": True, "timeout": 1.0, "slow": PATIENT}
+        backend = Backend("main", BackendConfig(**settings))
+        try:
+            policies = [
+                Policy("p", [FleetRateLimit(f"l{n}", RateLimiterConfig(rate="9/hour"), backend=backend)])
+                for n in range(8)
+            ]
+            for policy in policies:
+                await policy.call(ok)
+            assert backend.status()["trips"] == 0
+            nodes[0].kill()
+            while backend.available:
+                await all_answer(backend, policies)
+            with replica.client() as client:
+                until(lambda: client.info("replication")["role"] == "master", "it is promoted", 60)
+            async with asyncio.timeout(60):
+                while not await all_answer(backend, policies):
+                    await asyncio.sleep(0.1)
+        finally:
+            await backend.aclose()
+            gc.collect()
+
+
+async def all_answer(backend: Backend, policies: list[Policy]) -> bool:
+    """Tell whether every limit is asked of the cluster, whatever node it is on."""
+    before = [policy.rate_limiter.degraded for policy in policies]
+    for policy in policies:
+        with contextlib.suppress(RateLimitExceededError):
+            await policy.call(ok)
+    return backend.available and before == [policy.rate_limiter.degraded for policy in policies]
 
 
 async def test_sentinels_lead_to_the_new_master():
