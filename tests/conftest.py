@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,11 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel_all)
     monkeypatch.setattr(library_logging, "_kinds", {})  # what one test wrote keeps no other from writing
     before = set(threading.enumerate())
+    logger = logging.getLogger("aioresilience")
+    level, disabled = logger.level, logger.disabled
     yield
+    logger.setLevel(level)  # what one test silenced is not silent in the next
+    logger.disabled = disabled
     threads = _threads_after_a_second(before)
     if tasks or threads:
         pytest.fail("left behind: " + "; ".join([*tasks, *threads]), pytrace=False)
