@@ -16,6 +16,7 @@ from aioresilience.integrations.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _HELP: Final = re.compile(r"(?<=^```console\n)\$ aioresilience ([a-z ]*)--help\n.*?(?=^```$)", re.M | re.S)
+_METRICS: Final = re.compile(r"^\| Prometheus \| OpenTelemetry \|.*\n(?:\|.*\n)*", re.M)
 
 
 def metrics_table() -> str:
@@ -26,6 +27,11 @@ def metrics_table() -> str:
         names = f"`{one.prometheus_name}` | `{one.otel_name}`"
         rows.append(f"| {names} | {one.kind}, {one.otel_unit} | {labels} | {one.text} |")
     return "\n".join(rows) + "\n"
+
+
+def metrics_page(page: str) -> str:
+    """Return docs/metrics.md with the table as it is now."""
+    return _METRICS.sub(lambda _: metrics_table(), page)
 
 
 def command_page(page: str) -> str:
@@ -42,6 +48,7 @@ PAGES: Final[Mapping[str, Callable[[str], str]]] = {
     "diagnostics.md": diagnostics_page,
     "cli.md": command_page,
     "reference.md": reference_page,
+    "metrics.md": metrics_page,
 }
 """Each page and what makes it, from what it holds now."""
 
