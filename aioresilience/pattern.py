@@ -67,8 +67,8 @@ class PatternConfig(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_the_futile(self, info: ValidationInfo) -> Self:
-        for field, why, hint in self.futile() if info.context is None else ():
-            raise ValueError(f"{field}: {why}; {hint}")
+        for one in self.futile() if info.context is None else ():
+            raise ValueError(f"{one.field}: {one.why}; {one.hint}")
         return self
 
 
