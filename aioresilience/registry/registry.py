@@ -140,6 +140,8 @@ class Registry:
                 if spec is None:
                     raise self._unknown(name)
                 policy = self.builder.policy(spec, name, self.generation)
+                for pattern in () if self.ledger.keyed.isdisjoint((name, spec.name)) else policy.patterns:
+                    pattern.brought_in(None)  # as where the policy was in use when the reload came
                 self.policies[name] = policy
                 self.specs[name] = spec  # last: a swap under way takes every name here for one that has its policy
             return policy
