@@ -51,8 +51,8 @@ class Registry:
             dict(callables or {}),
         )  # fmt: skip
         self.events = EventEmitter("registry")
-        self.builder = Builder(patterns, self.clock)
         self.lock, self.swapping = threading.RLock(), threading.RLock()
+        self.builder = Builder(patterns, self.clock, self.lock)
         self.is_default = False
         self.policies: dict[str, Policy] = {}
         self.specs: dict[str, PolicySpec] = {}
@@ -243,7 +243,7 @@ class Registry:
     def restart_in_child(self) -> None:
         """Go on in a forked child, whose other threads are gone: with locks that nobody holds, and threads anew."""
         self.lock, self.swapping = threading.RLock(), threading.RLock()
-        self.builder.renew_lock()
+        self.builder.lock = self.lock
         self._transaction = Transaction(self)
         self._watcher.restart_in_child()
         self._signals.restart_in_child()
