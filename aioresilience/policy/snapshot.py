@@ -38,6 +38,7 @@ class Snapshot:
 
     __slots__ = (
         "_answers", "_block", "_lasting", "clock", "context", "generation", "in_use", "patterns", "replaced", "run",
+        "served",
     )  # fmt: skip
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
@@ -52,6 +53,8 @@ class Snapshot:
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
+        self.served: Entrance | None = None
+        """`answers`, once it is known that nothing is left out."""
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
 
