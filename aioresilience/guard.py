@@ -235,6 +235,10 @@ class Guard(Pattern[ConfigT]):
 
     def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
         """Return the refusal of a call that cannot wait, counted and told."""
+        return self.told_away(caller, trace)
+
+    def told_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return a refusal, counted and told to whoever listens."""
         error, reason = self.refused(caller)
         self._refused(error, reason, trace)
         return error

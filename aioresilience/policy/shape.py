@@ -18,7 +18,7 @@ from aioresilience.scope import Scope, Timeline
 DEEPEST: Final = 15
 """Patterns in one frame; CPython nests no more than 20 blocks."""
 
-OF_A_PATTERN: Final = frozenset({"admit", "settle", "limit", "ended", "begin"})
+OF_A_PATTERN: Final = frozenset({"admit", "turned_away", "settle", "limit", "ended", "begin"})
 """The methods of a pattern whose text is to stand in the frame."""
 
 
