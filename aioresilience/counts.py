@@ -6,8 +6,10 @@ import threading
 from enum import IntEnum
 
 from aioresilience.failures import FAILURE, SUCCESS, Outcome
+from aioresilience.forks import held_at_forks
 
 _lining_up = threading.Lock()
+held_at_forks(_lining_up)
 _NUMBERS = ("started", "succeeded", "failed", "neutral", "observed", "delayed")
 
 

@@ -22,6 +22,7 @@ from aioresilience.clock import Clock
 from aioresilience.collector import collector_paused
 from aioresilience.counts import row_of
 from aioresilience.failures import Judge, Outcome
+from aioresilience.forks import held_at_forks
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.clocking import AUDIENCE, INSTANT, read_once
@@ -147,6 +148,7 @@ class _Later:
 _numbers = itertools.count(1)
 _compiling = threading.RLock()
 """CPython 3.11 parses in one thread at a time, or raises SystemError (https://github.com/python/cpython/issues/106905)."""
+held_at_forks(_compiling)
 
 
 @functools.lru_cache(maxsize=1024)

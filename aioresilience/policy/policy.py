@@ -18,6 +18,7 @@ from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
+from aioresilience.forks import held_at_forks
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
 from aioresilience.pattern import AnyPattern, Context
@@ -52,6 +53,7 @@ class _Named(Generic[PatternT]):
 
 _live: weakref.WeakSet[Policy] = weakref.WeakSet()
 _living = threading.RLock()
+held_at_forks(_living)
 _bypasses: list[object] = []
 
 

@@ -110,7 +110,7 @@ FAULTS: dict[str, Callable[[FaultProxy], None]] = {
 async def test_each_decision_without_the_server_is_counted_and_told(behind, proxy, fault, decision):
     policy = policy_of(behind, rate="3/hour", on_backend_error=decision)
     await policy.call(ok)
-    with EventLog("backend_degraded") as log:  # before the fault: the backend may notice it, and say so, before any call
+    with EventLog("backend_degraded") as log:  # before the fault: the backend may tell of it before any call
         FAULTS[fault](proxy)
         results = await asyncio.gather(*[policy.call(ok) for _ in range(6)], return_exceptions=True)
         results += [await _outcome(policy) for _ in range(4)]
