@@ -76,7 +76,6 @@ class Bound(Pattern[ConfigT]):
         enforced, granted, line = self.enforcing(self.mode_in(context)), self.granted(config), self.timeline
 
         async def bounded(call: Call) -> object:
-            self.counts.begun += 1
             limit = self.limit(granted)
             if not enforced(call.caller):
                 return await self.watch(inner, call, limit)
@@ -155,7 +154,6 @@ class Bound(Pattern[ConfigT]):
     ) -> Exit:
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.granted(self.config))
-        self.counts.begun += 1
         if not self.enforcing(mode)(caller):
             return self._watched(limit, trace)
         if limit <= 0:

@@ -102,7 +102,6 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.begun += 1
             if audience.steady and self.listening():
                 self.tell("admitted")
             try:
@@ -153,8 +152,7 @@ class Guard(Pattern[ConfigT]):
         return ticket
 
     def admitted(self) -> None:
-        """Count and tell that a call was let in."""
-        self.counts.begun += 1
+        """Tell that a call was let in."""
         if self.listening():
             self.tell("admitted")
 

@@ -84,12 +84,6 @@ class Shape:
             return ()
         return tuple(n for n, part in enumerate(self.parts[:end]) if part.sure and not part.reads)
 
-    @property
-    def mark(self) -> str:
-        """The variable that is None until the call has been counted as started in a row."""
-        again = any(part.kind == "recovering" and self.row(n) for n, part in enumerate(self.parts))
-        return "begun" if again else "started"
-
 
 def shape_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Shape | None:
     """Return the shape of a policy, None where a pattern of it brings a path of its own."""
