@@ -92,7 +92,7 @@ class Bound(Pattern[ConfigT]):
                 return answer
             scope.leave(None)
             self.counts.done += 1
-            self.ended(limit, self.clock.monotonic() - scope.when + limit)
+            self.ended(limit, self.clock.monotonic() - scope.opened)
             return result
 
         return bounded
@@ -139,7 +139,7 @@ class Bound(Pattern[ConfigT]):
     def cut(self, scope: Scope, limit: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
         """Count a call that its scope cut, and build its error."""
         self.counts.failed += 1
-        return self._overrun(limit, self.clock.monotonic() - scope.when + limit, neutral, trace)
+        return self._overrun(limit, self.clock.monotonic() - scope.opened, neutral, trace)
 
     def _overrun(self, limit: float, elapsed: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
         error = self.overrun(limit, elapsed)

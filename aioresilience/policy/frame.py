@@ -128,7 +128,7 @@ def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
     yield f"scope{n}.leave(None)"
     if alone:
         yield f"counts{n}.done += 1"
-    yield f"p{n}.ended(limit{n}, monotonic() - scope{n}.when + limit{n})"
+    yield f"p{n}.ended(limit{n}, monotonic() - scope{n}.opened)"
 
 
 def _recovering(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
