@@ -74,7 +74,9 @@ class Timeline:
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
-        queue = self._queue = self.queue(loop)
+        queue = self._queue
+        if queue.loop_ref is None or queue.loop_ref() is not loop:
+            queue = self._queue = self.queue(loop)
         return queue, task
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
@@ -94,8 +96,8 @@ class Timeline:
 class Scope:
     """A bound on what runs inside it, on one task; `Timeline.open` makes it.
 
-    `opened` and `when` are monotonic instants, its begin and its end. `expired` is set before the task is cancelled, so that guards inside can tell our
-    cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
+    `opened` and `when` are monotonic instants, its begin and its end. `expired` is set before the task is cancelled, so
+    that guards inside can tell our cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
     """
 
     __slots__ = (

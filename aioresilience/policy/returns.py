@@ -8,7 +8,6 @@ from typing import Final
 
 from aioresilience.policy.trees import Statements, assigned, nodes
 
-
 RAISED: Final = "raise"
 """The target of a method whose result is raised: no local may keep an error, which has the frame in its traceback."""
 
