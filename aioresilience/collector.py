@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aioresilience.forks import held_at_forks
+
 
 class _Pauses:
     """How many readers hold the collector, and whether it ran before the first of them."""
@@ -36,11 +38,11 @@ def collector_paused() -> Iterator[None]:
 
 def _forget_pauses() -> None:
     """Let the collector run in a forked child, where the readers of other threads are gone."""
-    _Pauses.lock = threading.Lock()
     if _Pauses.holders and _Pauses.was_enabled:
         gc.enable()
     _Pauses.holders = 0
 
 
+held_at_forks(_Pauses.lock)  # or else the child could find it stopped, and nobody counted who stopped it
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pauses)

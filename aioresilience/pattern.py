@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from aioresilience import callables
 from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace, invoker
@@ -36,6 +36,14 @@ T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound="PatternConfig")
 
 
+class Futile(NamedTuple):
+    """A field that can never do what it is for beside the other fields of its config."""
+
+    field: str
+    why: str
+    hint: str
+
+
 class PatternConfig(BaseModel):
     """What every pattern's config has in common: frozen, strict, no unknown fields, no NaN or infinity."""
 
@@ -52,6 +60,16 @@ class PatternConfig(BaseModel):
     def file_defaults(cls, given: Mapping[str, object]) -> Mapping[str, object]:
         """Return what a file's block means where it says nothing; `given` are the fields that it does set."""
         return {}
+
+    def futile(self) -> Iterator[Futile]:
+        """Yield the fields that can never do what they are for: Python refuses them, of a file lint tells."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _refuse_the_futile(self, info: ValidationInfo) -> Self:
+        for one in self.futile() if info.context is None else ():
+            raise ValueError(f"{one.field}: {one.why}; {one.hint}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

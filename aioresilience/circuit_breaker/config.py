@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 
 from aioresilience import units
 from aioresilience.fields import MAX_COUNT, Count, ExceptionTypes, Fraction, Named, PositiveSeconds
-from aioresilience.pattern import PatternConfig
+from aioresilience.pattern import Futile, PatternConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,27 @@ class CircuitConfig(PatternConfig):
         alone = _says(given, "failure_threshold") and not _says(given, "window", "failure_rate")
         defaults = dict(RECOVERY) if alone else {**RECOVERY, **_rate_rule(given)}
         return {name: value for name, value in defaults.items() if name not in given}
+
+    def futile(self) -> Iterator[Futile]:
+        """Yield a minimum that the window never holds, and a duration of slow calls that no call reaches."""
+        if isinstance(self.window, LastCalls):
+            yield from self.never_filled(self.window.count)
+        if self.timeout is not None:
+            yield from self.never_slow(self.timeout)
+
+    def never_filled(self, most: int) -> Iterator[Futile]:
+        """Yield the minimum where the window holds `most` calls at most, and that is too few."""
+        if most < self.minimum_calls:
+            why = f"the window never holds more than {most} calls, and its rates count from {self.minimum_calls} on"
+            yield Futile("minimum_calls", why, "lower minimum_calls or widen the window")
+
+    def never_slow(self, timeout: float) -> Iterator[Futile]:
+        """Yield the duration of slow calls where calls are cut after `timeout` seconds, before they are slow."""
+        slow = self.slow_call_duration
+        if slow is not None and slow > timeout:
+            cut, written = units.format_duration(timeout), units.format_duration(slow)
+            why = f"a call is cut after {cut} and slow after {written} only, so that none ever is slow"
+            yield Futile("slow_call_duration", why, f"write {cut} or less")
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -50,7 +51,7 @@ def code(files: Sequence[str], target: str | None, environment: str | None) -> i
     spec, path = find(document, target)
     if path:
         raise Trouble(f"--code shows a whole policy: leave out {'.'.join(map(str, path))!r}")
-    builder = Builder(BUILTIN, SYSTEM_CLOCK)
+    builder = Builder(BUILTIN, SYSTEM_CLOCK, threading.RLock())
     builder.backends.expect(document.backends)
     policy = builder.policy(spec, spec.name, 1)
     text = policy.settled.code()

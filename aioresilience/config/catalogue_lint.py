@@ -136,6 +136,13 @@ LINT: Mapping[str, Entry] = {
         "",
         "warning",
     ),
+    "AR420": Entry(
+        "A field can never do what it is for.",
+        "Another value is in its way: a timeout cuts every call before it is slow, or a budget allows no whole retry.",
+        "Write what the finding says.",
+        "{timeout: 1s, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 2s}}",
+        "warning",
+    ),
     "AR430": Entry(
         "No request reaches the route.",
         "Every request that fits it fits an earlier route already, and the first that fits counts.",

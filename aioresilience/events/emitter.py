@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from collections.abc import Callable
 from threading import RLock
 from typing import TypeVar
@@ -13,6 +12,7 @@ from aioresilience.events.delivery import Counts, Handler, Inline, Receipt, Subs
 from aioresilience.events.drain import in_handler
 from aioresilience.events.facts import ResilienceEvent
 from aioresilience.events.types import EVERY, OCCASIONAL, EventKey, EventType, filed_under, registered_as
+from aioresilience.forks import held_at_forks
 from aioresilience.logging import log_error
 
 PATIENCE = 0.2
@@ -23,6 +23,7 @@ _Handler = TypeVar("_Handler", bound=Handler)
 
 _NOBODY: Handlers = {}
 _registering = RLock()
+held_at_forks(_registering)
 
 
 class Audience:
@@ -230,9 +231,3 @@ def _check(handler: object) -> None:
         raise TypeError(f"a handler is a function of one event, not {handler!r}")
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise TypeError(f"{handler!r} yields; a handler returns, or is awaited: leave out the yield")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_registering.acquire, after_in_parent=_registering.release, after_in_child=_registering.release
-    )

@@ -162,7 +162,6 @@ class Admission:
                         self._rest, self._waits_at = rest[rest.index(step) + 1 :], step
                         return False
                     self._held = step, ticket, self._held
-                    step.counts.begun += 1
                     if audience.steady and step.pattern.listening():
                         step.pattern.tell("admitted")
                 else:

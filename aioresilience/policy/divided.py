@@ -21,7 +21,8 @@ class Divided(Snapshot):
         self._config = partitions.config
         self._own = own
         self.partitions = partitions
-        self.patterns, self.context, self.generation = own.patterns, own.context, own.generation
+        self._unmade, self.made = None, own.patterns
+        self.context, self.generation = own.context, own.generation
         self.clock = own.clock
         self._block = self._answers = self.served = None
         self.replaced = False

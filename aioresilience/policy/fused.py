@@ -22,6 +22,7 @@ from aioresilience.clock import Clock
 from aioresilience.collector import collector_paused
 from aioresilience.counts import row_of
 from aioresilience.failures import Judge, Outcome
+from aioresilience.forks import held_at_forks
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
 from aioresilience.policy.clocking import AUDIENCE, INSTANT, read_once
@@ -147,6 +148,7 @@ class _Later:
 _numbers = itertools.count(1)
 _compiling = threading.RLock()
 """CPython 3.11 parses in one thread at a time, or raises SystemError (https://github.com/python/cpython/issues/106905)."""
+held_at_forks(_compiling)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -196,6 +198,7 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     numbered = list(enumerate(shape.parts))
     types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
     fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
+    fixed |= {(f"p{n}", "counts"): f"counts{n}" for n, _ in numbered}
     asked = {getattr(part.cls, name) for part in shape.parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
     writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)

@@ -18,6 +18,7 @@ from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.events import DecisionEvent, EventType
 from aioresilience.failures import EVERY_EXCEPTION, Classifier
 from aioresilience.fallback import FallbackHandler
+from aioresilience.forks import held_at_forks
 from aioresilience.load_shedding import BasicLoadShedder
 from aioresilience.modes import Mode
 from aioresilience.pattern import AnyPattern, Context
@@ -52,6 +53,7 @@ class _Named(Generic[PatternT]):
 
 _live: weakref.WeakSet[Policy] = weakref.WeakSet()
 _living = threading.RLock()
+held_at_forks(_living)
 _bypasses: list[object] = []
 
 
@@ -115,11 +117,14 @@ class Policy:
     def set(
         self, patterns: Sequence[AnyPattern], context: Context, generation: int = 1, partition: Partition | None = None
     ) -> None:
-        """Put other patterns under the name with one assignment; calls under way keep those they started with."""
+        """Put other patterns under the name."""
         for pattern in patterns:
             if pattern.policy is None:
                 pattern.policy = self.name
-        settled = Snapshot(patterns, context, self.clock, generation)
+        self.put(Snapshot(patterns, context, self.clock, generation), partition)
+
+    def put(self, settled: Snapshot, partition: Partition | None) -> None:
+        """Put a snapshot into effect with one assignment; calls under way keep the one they started with."""
         settled.succeed(self._settled)
         self._settled = settled if partition is None else self._divided(settled, partition)
         self.refresh()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Protocol
 
 from aioresilience.calls import Call, Caller, Exit, Handler, invoker
 from aioresilience.clock import Clock
@@ -33,16 +35,31 @@ def folded(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Ru
     return run
 
 
+class Unmade(Protocol):
+    """Patterns that are made when they are first needed, under a lock that is everybody's who may need them."""
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """What is held while they are made; re-entrant."""
+
+    def make(self) -> tuple[AnyPattern, ...]:
+        """Make the instances, outermost first."""
+
+
 class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
     __slots__ = (
-        "_answers", "_block", "_lasting", "clock", "context", "generation", "in_use", "patterns", "replaced", "run",
-        "served",
+        "_answers", "_block", "_lasting", "_unmade", "clock", "context", "generation", "in_use", "made", "replaced",
+        "run", "served",
     )  # fmt: skip
 
-    def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock, generation: int = 1) -> None:
-        self.patterns = tuple(patterns)
+    def __init__(
+        self, patterns: Sequence[AnyPattern] | Unmade, context: Context, clock: Clock, generation: int = 1
+    ) -> None:
+        self._unmade: Unmade | None = None if isinstance(patterns, Sequence) else patterns
+        self.made: tuple[AnyPattern, ...] = tuple(patterns) if isinstance(patterns, Sequence) else ()
+        """The patterns as far as anybody has needed them."""
         self.context = context
         self.generation = generation
         self.clock = clock
@@ -57,6 +74,16 @@ class Snapshot:
         """`answers`, once it is known that nothing is left out."""
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
+
+    @property
+    def patterns(self) -> tuple[AnyPattern, ...]:
+        """The instances, outermost first; made once, for whoever needs them first."""
+        unmade = self._unmade
+        if unmade is not None:
+            with unmade.lock:
+                if self._unmade is not None:
+                    self.made, self._unmade = unmade.make(), None
+        return self.made
 
     def succeed(self, before: Snapshot) -> None:
         """Compile at once, on the thread that reloads, what calls will need that went by way of the one before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from aioresilience.backends import BackendConfig
@@ -76,39 +76,83 @@ class Rebuilt:
         self.policy.set(self.patterns, context_of(self.spec), generation, self.spec.partition)
 
 
-class Builder:
-    """Makes pattern instances, the shared ones once."""
+class Unused:
+    """The patterns of a policy that nobody has used yet; `spec` is what the document in effect says of it."""
 
-    def __init__(self, patterns: tuple[type[AnyPattern], ...], clock: Clock) -> None:
+    __slots__ = ("_builder", "_name", "_spec")
+
+    def __init__(self, builder: Builder, name: str, spec: PolicySpec) -> None:
+        self._builder = builder
+        self._name = name
+        self._spec = spec
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock of the registry."""
+        return self._builder.lock
+
+    def make(self) -> tuple[AnyPattern, ...]:
+        """Make the instances."""
+        return self._builder.patterns(self._name, self._spec)
+
+
+class Builder:
+    """Makes pattern instances, the shared ones once.
+
+    `lock` is the registry's: what is made at a first use and what a refused document takes back wait for each other.
+    """
+
+    def __init__(self, patterns: tuple[type[AnyPattern], ...], clock: Clock, lock: threading.RLock) -> None:
         self._kinds = {kind.key: kind for kind in patterns}
         self._clock = clock
-        self._sharing = threading.Lock()
+        self.lock = lock
         self.shared: Shared = {}
         self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
-        """Build a policy of that name from nothing."""
+        """Build a policy of that name; its patterns are made at its first use."""
+        for _, config in spec.patterns:
+            if isinstance(config, RateLimiterConfig) and config.backend is not None:
+                self.backends.get(config.backend)  # which a later document may not know any more
         policy = Policy(name, clock=self._clock)
-        self.rebuild(policy, None, spec).put(generation)
+        unused = Unused(self, name, spec)
+        policy.put(Snapshot(unused, context_of(spec), self._clock, generation), spec.partition)
         return policy
 
-    def rebuild(self, policy: Policy, old: PolicySpec | None, new: PolicySpec) -> Rebuilt:
+    def patterns(self, name: str, spec: PolicySpec) -> tuple[AnyPattern, ...]:
+        """Make the patterns of a policy that has none; a shared one is retuned to what the document now says of it."""
+        made = [(self._make(name, key, bare, spec.shared), bare) for key, bare in bare_configs(spec)]
+        for pattern, bare in made:
+            if pattern.config != bare:
+                pattern.retune(bare)
+            if pattern.policy is None:
+                pattern.policy = name
+        return tuple(pattern for pattern, _ in made)
+
+    @staticmethod
+    def present(policy: Policy) -> tuple[AnyPattern, ...]:
+        """Return the patterns of a policy, made now if nobody has used it; none where they cannot be made."""
+        try:
+            return policy.patterns
+        except Exception:  # of somebody else's class, and the document to come may be the cure
+            return ()
+
+    def rebuild(self, policy: Policy, old: PolicySpec, new: PolicySpec) -> Rebuilt:
         """Prepare the policy under `new`: what stays keeps its instance, the rest is built here and used later."""
-        kept = {p.key: p for p in policy.patterns} if old is not None else {}
+        kept = {pattern.key: pattern for pattern in self.present(policy)}
         patterns: list[AnyPattern] = []
         retuned: list[tuple[AnyPattern, PatternConfig]] = []
         heirs: list[Heir] = []
         newcomers: list[tuple[AnyPattern, AnyPattern | None]] = []
-        for key, config in new.patterns:
-            bare = without_mode(config)
-            same = old is not None and old.shared.get(key) == new.shared.get(key)
+        for key, bare in bare_configs(new):
+            same = old.shared.get(key) == new.shared.get(key)
             before = kept.get(key)
             pattern = before if same and before is not None and goes_on(before, bare) else None
             if pattern is None:
                 fresh = (key, new.shared.get(key)) not in self.shared
                 pattern = self._make(policy.name, key, bare, new.shared)
                 heirs.extend([] if before is None else [Heir(pattern, before, fresh)])
-                newcomers.extend([] if old is None else [(pattern, before)])
+                newcomers.append((pattern, before))
             retuned.append((pattern, bare))
             patterns.append(pattern)
         configs = tuple((pattern, pattern.config) for pattern in patterns)
@@ -119,7 +163,7 @@ class Builder:
     def _make(self, policy: str, key: str, config: PatternConfig, shared: Mapping[str, str]) -> AnyPattern:
         if key not in shared:
             return self._new(key, policy, config)
-        with self._sharing:
+        with self.lock:
             return self._one_for_all(key, shared[key], config)
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
@@ -141,18 +185,16 @@ class Builder:
     def expect(self, backends: Mapping[str, BackendConfig]) -> Shared:
         """Get ready to build for another document; return what `forget` needs should it be refused."""
         self.backends.expect(backends)
-        with self._sharing:
+        with self.lock:
             return dict(self.shared)
 
     def forget(self, before: Shared, backends: Mapping[str, BackendConfig], used: Container[AnyPattern]) -> None:
-        """Be as before a document that was refused; shared instances that were first used meanwhile stay."""
-        self.backends.follow(backends)
-        with self._sharing:
-            self.shared = {place: one for place, one in self.shared.items() if one in used} | before
+        """Be as before a document that was refused; shared instances that were first used meanwhile stay.
 
-    def renew_lock(self) -> None:
-        """Take a lock that nobody holds, in a forked child."""
-        self._sharing = threading.Lock()
+        The caller holds the lock.
+        """
+        self.backends.follow(backends)
+        self.shared = {place: one for place, one in self.shared.items() if one in used} | before
 
 
 def goes_on(pattern: AnyPattern, config: PatternConfig) -> bool:
@@ -166,9 +208,10 @@ def inherit(pattern: AnyPattern, before: AnyPattern | None) -> None:
         pattern.succeed(before)
 
 
-def without_mode(config: PatternConfig) -> PatternConfig:
-    """Return the config as the instance gets it; the mode is the policy's own, since instances may be shared."""
-    return config if config.mode is None else config.model_copy(update={"mode": None})
+def bare_configs(spec: PolicySpec) -> Iterator[tuple[str, PatternConfig]]:
+    """Return the configs as the instances get them; the mode is the policy's own, since instances may be shared."""
+    for key, config in spec.patterns:
+        yield key, config if config.mode is None else config.model_copy(update={"mode": None})
 
 
 def context_of(spec: PolicySpec) -> Context:

@@ -68,3 +68,13 @@ def get_registry() -> Registry:
         return registry
     with _lock:
         return configure() if _default is None else _default
+
+
+def _renew_lock() -> None:
+    """Take a lock that nobody holds, in a forked child: a thread of the parent may have been reading files with it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -32,6 +32,8 @@ class Ledger:
     reloads: dict[str, int] = field(default_factory=lambda: {"applied": 0, "unchanged": 0, "rejected": 0})
     triggers: dict[str, dict[str, int]] = field(default_factory=dict)
     """The same by trigger: file, api, sighup, apply, rollback, override, code."""
+    keyed: set[str] = field(default_factory=set)
+    """The policies into which a reload brought a limit per key."""
     history: deque[Document] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     @property

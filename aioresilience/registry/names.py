@@ -6,10 +6,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from aioresilience.forks import held_at_forks
+
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
 
 _lock = threading.Lock()
+held_at_forks(_lock)
 _default: set[str] = set()
 _own: weakref.WeakKeyDictionary[Registry, set[str]] = weakref.WeakKeyDictionary()
 

@@ -28,7 +28,7 @@ def with_live_state(changes: Iterable[Change], policies: Mapping[str, Policy]) -
 
 def _with_live_state(change: Change, policy: Policy | None) -> Change:
     key = change.path.partition(".")[0]
-    pattern = next((one for one in policy.patterns if one.key == key), None) if policy is not None else None
+    pattern = next((one for one in policy.settled.made if one.key == key), None) if policy is not None else None
     if pattern is None:
         return change
     status = pattern.status()

@@ -51,8 +51,8 @@ class Registry:
             dict(callables or {}),
         )  # fmt: skip
         self.events = EventEmitter("registry")
-        self.builder = Builder(patterns, self.clock)
         self.lock, self.swapping = threading.RLock(), threading.RLock()
+        self.builder = Builder(patterns, self.clock, self.lock)
         self.is_default = False
         self.policies: dict[str, Policy] = {}
         self.specs: dict[str, PolicySpec] = {}
@@ -140,6 +140,8 @@ class Registry:
                 if spec is None:
                     raise self._unknown(name)
                 policy = self.builder.policy(spec, name, self.generation)
+                for pattern in () if self.ledger.keyed.isdisjoint((name, spec.name)) else policy.patterns:
+                    pattern.brought_in(None)  # as where the policy was in use when the reload came
                 self.policies[name] = policy
                 self.specs[name] = spec  # last: a swap under way takes every name here for one that has its policy
             return policy
@@ -241,7 +243,7 @@ class Registry:
     def restart_in_child(self) -> None:
         """Go on in a forked child, whose other threads are gone: with locks that nobody holds, and threads anew."""
         self.lock, self.swapping = threading.RLock(), threading.RLock()
-        self.builder.renew_lock()
+        self.builder.lock = self.lock
         self._transaction = Transaction(self)
         self._watcher.restart_in_child()
         self._signals.restart_in_child()

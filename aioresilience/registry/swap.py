@@ -28,7 +28,7 @@ def swap(registry: Registry, document: Document) -> None:
         swapping.run(built, known, breathe)
     except Exception as error:
         with registry.lock:
-            used = {pattern for policy in registry.policies.values() for pattern in policy.patterns}
+            used = {pattern for policy in registry.policies.values() for pattern in policy.settled.made}
             registry.builder.forget(before, registry.ledger.document.backends, used)
         what, path = describe(error), f"policies.{swapping.at}"
         raise ConfigError([diagnose("AR321", None, f"a pattern refused its new config: {what}", path=path)]) from error
@@ -72,22 +72,24 @@ class Swapping:
             self._finish()
 
     def build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Rebuilt]:
-        """Build aside what changes."""
-        registry = self._registry
+        """Build aside what changes; what is gone goes on as it is, made before the document that knew it is."""
+        builder, policies = self._registry.builder, self._registry.policies
         for name, old in specs.items():
             breathe()
             new = self._wanted(name, old)
-            if new is not old and new != old:
+            if new is None:
+                builder.present(policies[name])
+            elif new is not old and new != old:
                 self.at = name
-                yield registry.builder.rebuild(registry.policies[name], old, new)
+                yield builder.rebuild(policies[name], old, new)
 
-    def _wanted(self, name: str, old: PolicySpec) -> PolicySpec:
-        """Return what a policy in use is to become; it goes on as it is where its name is gone."""
+    def _wanted(self, name: str, old: PolicySpec) -> PolicySpec | None:
+        """Return what a policy in use is to become, None where its name is gone."""
         new = self._document.policies.get(name)
         if new is not None:
             return new
         by_default = old.name == self._document.default.name and self._document.settings.on_unknown_policy == "default"
-        return self._document.default if by_default else old
+        return self._document.default if by_default else None
 
     def _finish(self) -> None:
         registry = self._registry

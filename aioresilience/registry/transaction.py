@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aioresilience.collector import collector_paused
-from aioresilience.config import AnySource, ConfigError, Document
+from aioresilience.config import AnySource, ConfigError, Document, PolicySpec
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.logging import describe
+from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry import reporting
 from aioresilience.registry.diff import differences
 from aioresilience.registry.guards import check_against, objections
 from aioresilience.registry.loading import pace
 from aioresilience.registry.outlook import with_live_state
-from aioresilience.registry.results import Outcome, Plan, ReloadResult
+from aioresilience.registry.results import Change, Outcome, Plan, ReloadResult
 from aioresilience.registry.swap import swap
 
 if TYPE_CHECKING:
@@ -141,11 +142,20 @@ class Transaction:
             result = self._result("unchanged", trigger)
         else:
             changes = differences(before, document, pace())
+            ledger.keyed.update(self._keyed(before, document, changes))
             swap(self._registry, document)
             result = self._result("applied", trigger, changes=changes, diagnostics=document.findings)
         reporting.accepted(self._registry, result, before)
         self._registry.overrides.follow(ledger.document)
         return result
+
+    def _keyed(self, before: Document, after: Document, changes: Iterable[Change]) -> Iterator[str]:
+        """Yield the policies into which a document brings a limit per key, in use or not."""
+        spec_of = self._registry.spec_of
+        for name in {before.default.name, after.default.name, *(change.policy for change in changes)}:
+            old = spec_of(name, before)
+            if old is not None and not _by_key(old) and _by_key(spec_of(name, after)):
+                yield name
 
     def _reject_own(self, error: ConfigError, trigger: str) -> ReloadResult:
         news = self._registry.ledger.fail(str(error))
@@ -161,3 +171,9 @@ class Transaction:
         ledger = self._registry.ledger
         ledger.count(outcome, trigger)
         return ReloadResult(outcome, ledger.generation, ledger.document.revision, trigger=trigger, **more)  # type: ignore[arg-type]
+
+
+def _by_key(spec: PolicySpec | None) -> bool:
+    """Tell whether a policy has a limit for each key."""
+    limits = () if spec is None else (config for _, config in spec.patterns if isinstance(config, RateLimiterConfig))
+    return any(config.scope == "key" for config in limits)

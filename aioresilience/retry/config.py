@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from aioresilience import units
 from aioresilience.failures import ExceptionType
 from aioresilience.fields import Count, ExceptionTypes, Named, PositiveSeconds, Seconds, Share, member, names_schema
-from aioresilience.pattern import PatternConfig
+from aioresilience.pattern import Futile, PatternConfig
 
 
 class RetryStrategy(IntEnum):
@@ -136,6 +136,14 @@ class RetryConfig(PatternConfig):
             "jitter": "full",
             "budget": RetryBudget(),
         }
+
+    def futile(self) -> Iterator[Futile]:
+        """Yield a budget that allows a part of a retry and never a whole one."""
+        budget = self.budget
+        if budget is not None and not budget.ratio and 0 < budget.min_per_second * budget.window < 1:
+            window = units.format_duration(budget.window)
+            why = f"{budget.min_per_second:g} a second are no whole retry within {window}, so that none is ever allowed"
+            yield Futile("budget", why, "raise its min_per_second, its window or its ratio")
 
 
 def _seconds_or(value: object, default: float) -> float:

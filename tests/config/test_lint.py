@@ -61,6 +61,11 @@ SPEAKS = {
         "{rate_limiter: {rate: {permits: 5, per: 60}}}",
         "{deadline: 9s, idempotent: true, retry: {exception_strategies: {OSError: {max_delay: 1}}}}",
     ],
+    "AR420": [
+        "{timeout: 1s, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 1001ms}}",
+        "{circuit_breaker: {timeout: 1s, slow_call_rate: 50%, slow_call_duration: 1001ms}}",
+        "{deadline: 9s, idempotent: true, retry: {budget: {ratio: 0%, min_per_second: 0.05, window: 10s}}}",
+    ],
 }
 KEEPS_SILENT = {
     "AR401": ["{deadline: 2s, timeout: 1999ms}", "{timeout: 3s}", "{deadline: 2s, timeout: {timeout: 3s, mode: off}}"],
@@ -100,6 +105,13 @@ KEEPS_SILENT = {
     ],
     "AR411": ["{load_shedder: 100}", "{deadline: 9s, idempotent: true, retry: 1, load_shedder: 100}"],
     "AR412": ["{timeout: 2s}", "{timeout: '${T:-2}'}", "{circuit_breaker: {window: 100}}", "{retry: 1}"],
+    "AR420": [
+        "{timeout: 1s, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 1s}}",
+        "{timeout: {timeout: 1s, mode: observe}, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 2s}}",
+        "{timeout: 1s, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 2s, mode: off}}",
+        "{deadline: 9s, idempotent: true, retry: {budget: {ratio: 0%, min_per_second: 0.1, window: 10s}}}",
+        "{deadline: 9s, idempotent: true, retry: {budget: {ratio: 0%, min_per_second: 0, window: 10s}}}",  # none meant
+    ],
 }
 
 
@@ -114,7 +126,7 @@ def test_a_rule_keeps_silent(code, policy):
 
 
 def test_every_rule_about_one_policy_is_tried_both_ways():
-    one_policy = {code for code in CATALOGUE if "AR401" <= code <= "AR412"} - {"AR404"}
+    one_policy = {code for code in CATALOGUE if "AR401" <= code <= "AR412"} - {"AR404"} | {"AR420"}
     assert SPEAKS.keys() == KEEPS_SILENT.keys() == one_policy
 
 

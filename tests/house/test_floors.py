@@ -14,7 +14,7 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 
 # Bottom up. A module imports from lower floors only.
 FLOORS = (
-    ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "collector"),
+    ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "forks", "collector"),
     (
         *("callables", "timers", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
         *("pattern", "recovering", "guard", "bound", "backends"),
@@ -34,7 +34,10 @@ FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in m
 STEPPED = {1, 3, 5}
 
 # A leaf imports nothing of ours, but what a user's handler or callback raises has to be logged.
-LEAF_PAIRS = {("events", "logging"), ("exceptions", "logging"), ("exceptions", "events")}
+LEAF_PAIRS = {
+    *(("events", "logging"), ("exceptions", "logging"), ("exceptions", "events")),
+    *(("events", "forks"), ("collector", "forks")),
+}
 
 # Who may import what, by path within the package; the one module of yaml and of redis is whichever comes first.
 HOMES = {

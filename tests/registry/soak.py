@@ -233,7 +233,7 @@ def soak(seconds: float, edits: int) -> tuple[dict[str, object], list[str]]:
         registry = Registry.from_file(path, environ={})
         registry.start_watching()
         for name in registry:
-            registry.get(name)  # the first use of a policy builds it, on whichever thread that is
+            assert registry.get(name).patterns  # the first use of a policy makes them, on whichever thread that is
         gc.collect()
         gc.freeze()  # as a service does after its start: what is there for good is not looked through again
         traffics = [Traffic(registry, seed) for seed in (1, 2)]

@@ -112,7 +112,7 @@ def test_a_file_that_carried_its_end_only_later_is_taken_for_truncated_without_i
 def test_a_forked_child_builds_shared_instances_though_a_thread_of_the_parent_was_building_one():
     text = "version: 1\nshared: {s: {bulkhead: 3}}\npolicies:\n  a: {bulkhead: {use: s}}\n"
     registry = Registry.from_text(text, environ={})
-    assert registry.builder._sharing.acquire(timeout=1.0)
+    assert registry.builder.lock.acquire(timeout=1.0)
     registry.restart_in_child()
     assert on_a_thread(lambda: registry.get("a")).bulkhead.max_concurrent == 3
 

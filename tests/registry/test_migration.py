@@ -18,6 +18,7 @@ from aioresilience import (
     Registry,
 )
 from aioresilience.rate_limiting.buckets import SHARED
+from aioresilience.rate_limiting.pattern import MissingKeyError
 from aioresilience.testing import EventLog, VirtualClock
 
 PROFILE = settings(max_examples=60, deadline=None)
@@ -558,6 +559,29 @@ async def test_scope_key_brought_in_by_a_reload_lets_keyless_calls_share_a_bucke
     with EventLog() as log:
         assert [await admitted(live.policy) for _ in range(2)] == [True, False]
         await log.wait_for("key_missing")
+
+
+PER_KEY = ("policies: {p: {rate_limiter: %s}}", "settings: {on_unknown_policy: default}\ndefaults: {rate_limiter: %s}")
+
+
+@pytest.mark.parametrize("text", PER_KEY)
+@pytest.mark.parametrize("used", [True, False])
+async def test_keys_that_a_reload_brings_in_are_asked_of_nobody_whenever_the_policy_is_first_used(text, used):
+    registry = Registry.from_text("version: 1\n" + text % "2/hour", clock=VirtualClock(), environ={})
+    if used:
+        registry.get("p")
+    registry.apply("version: 1\n" + text % "{rate: 2/hour, scope: key}")
+    policy = registry.get("p")
+    assert [await admitted(policy) for _ in range(3)] == [True, True, False]
+    assert policy.rate_limiter.status()["keyless"] == 3
+
+
+async def test_keys_that_were_there_from_the_start_are_asked_for_after_a_reload_too():
+    text = "version: 1\npolicies: {p: {rate_limiter: {rate: 2/hour, scope: key}}, q: {timeout: %s}}"
+    registry = Registry.from_text(text % "1s", clock=VirtualClock(), environ={})
+    assert registry.apply(text % "2s").outcome == "applied"
+    with pytest.raises(MissingKeyError):
+        await registry.get("p").call(nothing)
 
 
 SHARED_POOL = """version: 1

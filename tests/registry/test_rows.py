@@ -111,6 +111,11 @@ FIELDS = {
         "test_algorithm_and_rate_of_keys", "test_scope", "test_algorithm_changes_say_so",
         "test_use_changes_keep_the_spent_share_and_say_so",
     ],
+    "`scope: key`, brought in": [
+        "test_scope_key_brought_in_by_a_reload_lets_keyless_calls_share_a_bucket_with_an_event",
+        "test_keys_that_a_reload_brings_in_are_asked_of_nobody_whenever_the_policy_is_first_used",
+        "test_keys_that_were_there_from_the_start_are_asked_for_after_a_reload_too",
+    ],
 }  # fmt: skip
 
 

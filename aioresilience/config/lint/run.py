@@ -27,7 +27,9 @@ RULES: Final[tuple[Rule, ...]] = (
 POLICY_RULES: Final[tuple[PolicyRule, ...]] = (
     timing.timeout_reaches_deadline,
     timing.attempts_overrun_deadline,
+    timing.futile,
     timing.window_never_fills,
+    timing.slow_calls_are_cut,
     timing.window_under_timeouts,
     timing.wait_over_timeout,
     retrying.no_jitter,

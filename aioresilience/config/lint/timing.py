@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from aioresilience.bulkhead import BulkheadConfig
 from aioresilience.circuit_breaker import CircuitConfig
-from aioresilience.circuit_breaker.config import LastCalls, LastSeconds
+from aioresilience.circuit_breaker.config import LastSeconds
 from aioresilience.config.diagnostics import Diagnostic
 from aioresilience.config.lint.subject import Subject, found, part
 from aioresilience.config.spec import PolicySpec
+from aioresilience.pattern import Futile
 from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.retry import RetryConfig
 from aioresilience.retry.delays import Delays
@@ -52,19 +53,34 @@ def total_delay(retry: RetryConfig) -> float:
     return sum(delays.plain(one) for one in range(1, min(between, 1000) + 1)) + max(0, between - 1000) * retry.max_delay
 
 
+def futile(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR403, AR420: what a pattern's own fields make impossible, which Python refuses."""
+    for key, config in spec.patterns:
+        if config.mode != "off":
+            yield from (_futile(spec, key, one) for one in config.futile())
+
+
+def _futile(spec: PolicySpec, key: str, one: Futile) -> Diagnostic:
+    code = "AR403" if one.field == "minimum_calls" else "AR420"
+    return found(code, spec, (key, one.field), one.why, one.hint)
+
+
 def window_never_fills(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
-    """AR403: fewer calls fit into the window than the breaker waits for before its rates count."""
+    """AR403: the rate limiter lets fewer calls into the window than the breaker waits for before its rates count."""
     breaker = part(spec, CircuitConfig)
     most = None if breaker is None else _most_calls(spec, breaker)
-    if breaker and most is not None and most < breaker.minimum_calls:
-        message = f"the window never holds more than {most} calls, and its rates count from {breaker.minimum_calls} on"
-        hint = "lower minimum_calls or widen the window"
-        yield found("AR403", spec, ("circuit_breaker", "minimum_calls"), message, hint)
+    if breaker and most is not None:
+        yield from (_futile(spec, "circuit_breaker", one) for one in breaker.never_filled(most))
+
+
+def slow_calls_are_cut(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR420: the timeout ends every call before the breaker calls it slow."""
+    breaker, timeout = part(spec, CircuitConfig), part(spec, TimeoutConfig)
+    if breaker and timeout and timeout.mode in (None, "enforce") and not any(breaker.futile()):
+        yield from (_futile(spec, "circuit_breaker", one) for one in breaker.never_slow(timeout.timeout))
 
 
 def _most_calls(spec: PolicySpec, breaker: CircuitConfig) -> int | None:
-    if isinstance(breaker.window, LastCalls):
-        return breaker.window.count
     limiter = part(spec, RateLimiterConfig)
     rate = getattr(limiter, "rate", None)
     if not isinstance(breaker.window, LastSeconds) or rate is None or part(spec, RetryConfig):

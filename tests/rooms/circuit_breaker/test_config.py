@@ -72,6 +72,8 @@ def test_senseless_values_are_refused_with_their_path(fields: dict[str, object])
         ({"slow_call_rate": 0.5}, "together"),
         ({"slow_call_duration": 0.5}, "together"),
         ({"failure_rate": 0.5, "window": None}, "needs a window"),
+        ({"window": 10, "minimum_calls": 20}, "minimum_calls: the window never holds more than 10 calls"),
+        ({"slow_call_rate": 0.5, "slow_call_duration": 2, "timeout": 1}, "slow_call_duration: a call is cut after 1s"),
     ],
 )
 def test_fields_that_say_nothing_together_are_refused(fields: dict[str, object], why: str):
@@ -97,7 +99,6 @@ def test_slow_calls_alone_leave_failures_in_a_row_on():
 
 def test_a_small_window_lowers_the_minimum_that_nobody_set():
     assert CircuitConfig(window=10).minimum_calls == 10
-    assert CircuitConfig(window=10, minimum_calls=20).minimum_calls == 20
     assert from_file(window=10).minimum_calls == 10
 
 

@@ -30,7 +30,7 @@ configs = st.fixed_dictionaries(
         "max_recovery_timeout": st.sampled_from([15.0]) | st.none(),
         "recovery_jitter": st.sampled_from([0.0, 0.2]),
     }
-).map(lambda fields: CircuitConfig(**fields))
+).map(lambda fields: CircuitConfig(**{**fields, "minimum_calls": min(fields["minimum_calls"], fields["window"])}))
 
 
 outcomes = st.sampled_from(["success", "success", "failure", "neutral"])

@@ -111,6 +111,13 @@ def test_a_senseless_budget_is_refused(budget):
         RetryConfig(budget=budget)
 
 
+def test_a_budget_of_less_than_one_retry_is_refused_and_one_of_none_is_taken_at_its_word():
+    with pytest.raises(ValidationError, match="no whole retry within 10s"):
+        RetryConfig(budget=RetryBudget(ratio=0, min_per_second=0.05))
+    assert RetryConfig(budget=RetryBudget(ratio=0, min_per_second=0)).budget is not None
+    assert RetryConfig(budget=RetryBudget(ratio=0, min_per_second=0.1)).budget is not None
+
+
 def test_names_are_for_files():
     with pytest.raises(ValidationError, match="names are for files"):
         RetryConfig(retry_on_exceptions=["ValueError"])

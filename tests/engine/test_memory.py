@@ -1,0 +1,55 @@
+"""What a policy of five patterns weighs, from being asked for to having been called; `make bench` has the figures."""
+
+import gc
+import sys
+import tracemalloc
+
+import pytest
+
+from aioresilience import Registry
+
+COUNT = 300
+SPEC = "{retry: 3, circuit_breaker: {window: 30s}, rate_limiter: 100/second, bulkhead: 100, timeout: 5s}"
+TEXT = "version: 1\npolicies:\n" + "".join(f"  p{number}: {SPEC}\n" for number in range(COUNT + 1))
+
+
+async def bare():
+    return 1
+
+
+async def asked(policy):
+    """Do nothing more."""
+
+
+async def looked_at(policy):
+    assert policy.bulkhead is not None
+
+
+async def called(policy):
+    await policy.call(bare)
+
+
+async def decorating(policy):
+    decorated = policy(bare)
+    await decorated()
+    return decorated
+
+
+BYTES = {asked: 900, looked_at: 7_500, called: 14_000, decorating: 15_000}
+"""At most so many bytes: what it takes today and about a tenth."""
+
+
+@pytest.mark.parametrize("use", BYTES)
+async def test_a_policy_takes_little_memory(use):
+    registry = Registry.from_text(TEXT, environ={})
+    await use(registry.get(f"p{COUNT}"))  # makes what all policies of one shape share
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = [await use(registry.get(f"p{number}")) for number in range(COUNT)]
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] / len(kept)
+    finally:
+        tracemalloc.stop()
+    slack = 1.0 if sys.version_info[:2] == (3, 11) else 1.3  # what was counted is CPython 3.11
+    assert taken <= BYTES[use] * slack
