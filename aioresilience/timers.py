@@ -46,11 +46,11 @@ class TimerQueue:
     The timer is left to run when the first scope leaves: setting one costs more than finding nothing to do.
     """
 
-    __slots__ = ("_last", "_live", "_loop", "_scopes", "_timer", "_timers", "line")
+    __slots__ = ("_last", "_live", "_scopes", "_timer", "_timers", "line", "loop_ref")
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop | None) -> None:
         self.line = line
-        self._loop = None if loop is None else weakref.ref(loop)
+        self.loop_ref = None if loop is None else weakref.ref(loop)
         self._live: asyncio.BaseEventLoop | None = None
         """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
         self._scopes: dict[Timed, None] = {}
@@ -88,7 +88,7 @@ class TimerQueue:
         self._timers[scope] = self.line.clock.call_at(self._here(), when, scope.fire)
 
     def _here(self) -> asyncio.AbstractEventLoop:
-        loop = None if self._loop is None else self._loop()
+        loop = None if self.loop_ref is None else self.loop_ref()
         assert loop is not None, "whoever calls runs on it"
         return loop
 
@@ -115,7 +115,7 @@ class TimerQueue:
 
     def _tick(self) -> None:
         self._timer = self._live = None
-        now, loop = self.line.clock.monotonic(), None if self._loop is None else self._loop()
+        now, loop = self.line.clock.monotonic(), None if self.loop_ref is None else self.loop_ref()
         while self._scopes and loop is not None:
             first = next(iter(self._scopes))
             if first.when > now:

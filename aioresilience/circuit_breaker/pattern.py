@@ -107,7 +107,6 @@ class CircuitBreaker(Circuit):
     def _report(self, outcome: Outcome) -> None:
         now, task = self.clock.monotonic(), asyncio.current_task()
         ticket = None if task is None else self._by_hand.pop(task, None)
-        self.counts.begun += 1
         self.counts.settle(outcome)
         self.settle(self.machine.claim(now) if ticket is None else ticket, outcome, None)
         if self.listening():
