@@ -72,14 +72,12 @@ class Counts:
 
     def beside(self, name: str | None) -> dict[str, object]:
         """Return the counts by name, beside the name of the pattern: in one go, since there may be ten thousand."""
-        started, succeeded = self.begun, self.done
+        succeeded, failed, neutral = self.done, self.failed, self.neutral
         for row in self._rows:
-            started += row.started
             succeeded += row.succeeded
         return {
-            "name": name, "started": started, "succeeded": succeeded, "failed": self.failed,
-            "neutral": self.neutral, "observed": self.observed, "delayed": self.delayed,
-            "rejected": self.rejected.copy(),
+            "name": name, "started": succeeded + failed + neutral, "succeeded": succeeded, "failed": failed,
+            "neutral": neutral, "observed": self.observed, "delayed": self.delayed, "rejected": self.rejected.copy(),
         }  # fmt: skip
 
 
