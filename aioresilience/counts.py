@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
+from typing import Final
 
 from aioresilience.failures import FAILURE, SUCCESS, Outcome
 from aioresilience.forks import held_at_forks
@@ -11,6 +12,10 @@ from aioresilience.forks import held_at_forks
 _lining_up = threading.Lock()
 held_at_forks(_lining_up)
 _NUMBERS = ("started", "succeeded", "failed", "neutral", "observed", "delayed")
+
+
+_NOBODY: Final[dict[str, int]] = {}
+"""The refusals of what refuses nobody; never written to."""
 
 
 class Row:
@@ -28,7 +33,7 @@ class Counts:
 
     __slots__ = ("_reasons", "_rows", "begun", "delayed", "done", "failed", "neutral", "observed", "rejected")
 
-    def __init__(self, reasons: type[IntEnum] | None) -> None:
+    def __init__(self, reasons: type[IntEnum] | None, *, refuses: bool = True) -> None:
         self.begun = self.done = 0
         """Calls that started and succeeded beside those of the rows."""
         self._rows: tuple[Row, ...] = ()
@@ -37,7 +42,7 @@ class Counts:
         """Calls that `observe` let through though the machine would have refused or delayed them."""
         self.delayed = 0
         self._reasons = reasons
-        self.rejected: dict[str, int] = {reason.name: 0 for reason in reasons or ()}
+        self.rejected: dict[str, int] = {reason.name: 0 for reason in reasons or ()} if refuses else _NOBODY
 
     @property
     def started(self) -> int:
@@ -52,7 +57,7 @@ class Counts:
     def reset(self) -> None:
         """Start counting anew."""
         rows = self._rows
-        self.__init__(self._reasons)  # type: ignore[misc]
+        self.__init__(self._reasons, refuses=self.rejected is not _NOBODY)  # type: ignore[misc]
         self.begun, self.done = -sum(row.started for row in rows), -sum(row.succeeded for row in rows)
         self._rows = rows
 
@@ -68,7 +73,9 @@ class Counts:
     def as_dict(self) -> dict[str, object]:
         """Return the counts by name."""
         numbers: dict[str, object] = {name: getattr(self, name) for name in _NUMBERS}
-        return numbers | {"rejected": dict(self.rejected)}
+        return numbers | {
+            "rejected": {reason.name: self.rejected.get(reason.name, 0) for reason in self._reasons or ()}
+        }
 
 
 def row_of(*members: Counts) -> Row:
