@@ -19,23 +19,23 @@ _NOBODY: Final[dict[str, int]] = {}
 
 
 class Row:
-    """Calls that passed a row of patterns without a hitch, counted once for all of them."""
+    """Calls that went well through a row of patterns, counted once for all of them."""
 
-    __slots__ = ("members", "started", "succeeded")
+    __slots__ = ("members", "succeeded")
 
     def __init__(self, members: tuple[Counts, ...]) -> None:
         self.members = members
-        self.started = self.succeeded = 0
+        self.succeeded = 0
 
 
 class Counts:
-    """What happened, in numbers with a closed set of labels: started = succeeded + failed + neutral + in flight."""
+    """What happened, in numbers with a closed set of labels."""
 
-    __slots__ = ("_reasons", "_rows", "begun", "delayed", "done", "failed", "neutral", "observed", "rejected")
+    __slots__ = ("_reasons", "_rows", "delayed", "done", "failed", "neutral", "observed", "rejected")
 
     def __init__(self, reasons: type[IntEnum] | None, *, refuses: bool = True) -> None:
-        self.begun = self.done = 0
-        """Calls that started and succeeded beside those of the rows."""
+        self.done = 0
+        """Calls that succeeded beside those of the rows."""
         self._rows: tuple[Row, ...] = ()
         self.failed = self.neutral = 0
         self.observed = 0
@@ -46,8 +46,8 @@ class Counts:
 
     @property
     def started(self) -> int:
-        """Calls that were let in."""
-        return self.begun + sum(row.started for row in self._rows)
+        """Calls that were let in and have ended."""
+        return self.succeeded + self.failed + self.neutral
 
     @property
     def succeeded(self) -> int:
@@ -58,7 +58,7 @@ class Counts:
         """Start counting anew."""
         rows = self._rows
         self.__init__(self._reasons, refuses=self.rejected is not _NOBODY)  # type: ignore[misc]
-        self.begun, self.done = -sum(row.started for row in rows), -sum(row.succeeded for row in rows)
+        self.done = -sum(row.succeeded for row in rows)
         self._rows = rows
 
     def settle(self, outcome: Outcome) -> None:

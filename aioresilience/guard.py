@@ -103,7 +103,6 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.begun += 1
             if audience.steady and self.listening():
                 self.tell("admitted")
             try:
@@ -154,8 +153,7 @@ class Guard(Pattern[ConfigT]):
         return ticket
 
     def admitted(self) -> None:
-        """Count and tell that a call was let in."""
-        self.counts.begun += 1
+        """Tell that a call was let in."""
         if self.listening():
             self.tell("admitted")
 
@@ -236,6 +234,10 @@ class Guard(Pattern[ConfigT]):
 
     def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
         """Return the refusal of a call that cannot wait, counted and told."""
+        return self.told_away(caller, trace)
+
+    def told_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return a refusal, counted and told to whoever listens."""
         error, reason = self.refused(caller)
         self._refused(error, reason, trace)
         return error

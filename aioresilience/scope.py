@@ -63,9 +63,9 @@ class Timeline:
         if task is None:
             queue, task = self._arrive()
         scope = Scope()
-        scope.when = when = self.clock.monotonic() + limit
+        scope.opened = now = self.clock.monotonic()
+        scope.when = when = now + limit
         scope.expired = scope.stalled = False
-        scope._duration = limit
         scope._task = task
         scope._cancelling = task.cancelling()
         scope._token = _current.set(scope)
@@ -85,7 +85,9 @@ class Timeline:
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
-        queue = self._queue = self.queue(loop)
+        queue = self._queue
+        if queue.loop_ref is None or queue.loop_ref() is not loop:
+            queue = self._queue = self.queue(loop)
         return queue, task
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
@@ -101,18 +103,18 @@ class Timeline:
 class Scope:
     """A bound on what runs inside it, on one task; `Timeline.open` makes it.
 
-    `when` is a monotonic instant. `expired` is set before the task is cancelled, so that guards inside can tell our
-    cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
+    `opened` and `when` are monotonic instants, its begin and its end. `expired` is set before the task is cancelled, so
+    that guards inside can tell our cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
     """
 
     __slots__ = (
-        "_cancelling", "_duration", "_queue", "_task", "_token", "expired", "stalled", "when",
+        "_cancelling", "_queue", "_task", "_token", "expired", "opened", "stalled", "when",
     )  # fmt: skip
 
+    opened: float
     when: float
     expired: bool
     stalled: bool
-    _duration: float
     _queue: TimerQueue
     _task: asyncio.Task[object] | None
     _cancelling: int
@@ -167,7 +169,7 @@ class Scope:
         line = self._queue.line
         now = line.clock.monotonic()
         late = now - self.when
-        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * self._duration):
+        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * (self.when - self.opened)):
             self.stalled = True
             self._queue.ring(self, now + STALL_GRACE)
             if line.on_stall is not None:

@@ -49,11 +49,11 @@ class TimerQueue:
     The timer is left to run when the first scope leaves: setting one costs more than finding nothing to do.
     """
 
-    __slots__ = ("_last", "_live", "_loop", "_scopes", "_timer", "_timers", "line")
+    __slots__ = ("_last", "_live", "_scopes", "_timer", "_timers", "line", "loop_ref")
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop | None) -> None:
         self.line = line
-        self._loop = None if loop is None else weakref.ref(loop)
+        self.loop_ref = None if loop is None else weakref.ref(loop)
         self._live: asyncio.BaseEventLoop | None = None
         """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
         self._scopes: dict[Timed, None] = {}
@@ -95,7 +95,7 @@ class TimerQueue:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop, None where it is gone."""
-        return None if self._loop is None else self._loop()
+        return None if self.loop_ref is None else self.loop_ref()
 
     @property
     def is_over(self) -> bool:

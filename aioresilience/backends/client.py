@@ -50,6 +50,7 @@ class Client:
         self._errors = redis.exceptions
         self._slot = redis.crc.key_slot if config.cluster else None
         self._sentinels: Sequence[Redis] = ()
+        self._closed = False
         self._connected: Library = self._connect(redis, config, nodes)
 
     def slot(self, key: bytes) -> int:
@@ -70,6 +71,9 @@ class Client:
                 return await self._run(script, keys, values)
         except Exception as error:  # of a cluster without nodes, of a url: not all have the library's base
             raise BackendError(_reason(self._errors, error), type(error).__name__) from None
+        finally:
+            if self._closed:  # what was connecting meanwhile is connected now
+                await self.close()
 
     async def _run(self, script: Script, keys: Sequence[bytes], values: Sequence[Value]) -> Any:  # noqa: ANN401
         try:
@@ -78,7 +82,8 @@ class Client:
             return await self._connected.eval(script.text, len(keys), *keys, *values)
 
     async def close(self) -> None:
-        """Close every connection, whatever state it is in."""
+        """Close every connection, whatever state it is in; one that is made just now as soon as it is there."""
+        self._closed = True
         for one in (self._connected, *self._sentinels):
             with contextlib.suppress(Exception):  # it is given up, however it ends
                 await one.aclose()

@@ -12,7 +12,7 @@ from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
 from aioresilience.circuit_breaker.own_timeout import OwnTimeout
 from aioresilience.clock import Clock
-from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
+from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent, audience
 from aioresilience.exceptions import (
     CircuitBreakerOpenError,
     CircuitBreakerReason,
@@ -25,6 +25,7 @@ from aioresilience.guard import Guard
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ALONE, Context
 
+_new = Exception.__new__
 _OPEN, _BUSY = CircuitBreakerReason.CIRCUIT_OPEN, CircuitBreakerReason.HALF_OPEN_REJECTION
 _NAMES = {state: state.name.lower() for state in CircuitState}
 _MOMENTS = {"succeeded": EventType.CALL_SUCCESS, "failed": EventType.CALL_FAILURE}
@@ -112,23 +113,19 @@ class Circuit(Guard[CircuitConfig]):
     def refused(self, caller: Caller) -> tuple[RejectionError, CircuitBreakerReason]:
         """Return the refusal and its reason; the error puts off what it says."""
         machine, kind = self.machine, self.error_type
-        state, streak = machine.state, machine.streak
-        if state is HALF_OPEN:
-            probes = len(machine.live)
-            return kind.__new__(kind, UNSAID, Circuit._say_busy, self, probes, streak), _BUSY
-        wait, forced = machine.probe_at - self.clock.monotonic(), machine.forced
-        return kind.__new__(kind, UNSAID, Circuit._say_open, self, state, streak, wait, forced), _OPEN
+        if machine.state is HALF_OPEN:
+            return _new(kind, UNSAID, _say_busy, self, len(machine.live), machine.streak), _BUSY
+        wait, streak = machine.probe_at - self.clock.monotonic(), machine.streak
+        return _new(kind, UNSAID, _say_open, self, machine.state, streak, wait, machine.forced), _OPEN
 
-    def _say_busy(self, probes: int, failures: int) -> RejectionError:
-        message = f"circuit breaker {self.name!r} is half-open, and its {probes} probes are under way"
-        return self.reject(_BUSY, message, state=_NAMES[HALF_OPEN], failure_count=failures)
-
-    def _say_open(self, state: CircuitState, failures: int, wait: float, forced: str | None) -> RejectionError:
-        message, about = f"circuit breaker {self.name!r} is ", {"state": _NAMES[state], "failure_count": failures}
-        if forced is not None:
-            return self.reject(_OPEN, f"{message}forced: {forced}", None, **about, forced=forced)
-        wait = max(0.0, wait)
-        return self.reject(_OPEN, f"{message}open, next probe in {wait:.3g} s", wait, **about)
+    def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return the refusal, counted and told: while the circuit is open, calls do little else."""
+        machine = self.machine
+        if trace or audience.size or machine.state is not OPEN:
+            return self.told_away(caller, trace)
+        self.counts.rejected["CIRCUIT_OPEN"] += 1
+        wait = machine.probe_at - self.clock.monotonic()
+        return _new(self.error_type, UNSAID, _say_open, self, OPEN, machine.streak, wait, machine.forced)
 
     def judge(self, context: Context) -> Judge:
         """Let `failure_exceptions` and `failure_predicate` win over `classify`."""
@@ -272,3 +269,16 @@ class Circuit(Guard[CircuitConfig]):
                 note.old, note.new, note.failures, note.successes,
             )  # fmt: skip
             self.events.publish(event)
+
+
+def _say_busy(circuit: Circuit, probes: int, failures: int) -> RejectionError:
+    message = f"circuit breaker {circuit.name!r} is half-open, and its {probes} probes are under way"
+    return circuit.reject(_BUSY, message, state=_NAMES[HALF_OPEN], failure_count=failures)
+
+
+def _say_open(circuit: Circuit, state: CircuitState, failures: int, wait: float, forced: str | None) -> RejectionError:
+    message, about = f"circuit breaker {circuit.name!r} is ", {"state": _NAMES[state], "failure_count": failures}
+    if forced is not None:
+        return circuit.reject(_OPEN, f"{message}forced: {forced}", None, **about, forced=forced)
+    wait = max(0.0, wait)
+    return circuit.reject(_OPEN, f"{message}open, next probe in {wait:.3g} s", wait, **about)

@@ -113,7 +113,6 @@ class CircuitBreaker(Circuit):
     def _report(self, outcome: Outcome) -> None:
         now, task, given = self.clock.monotonic(), asyncio.current_task(), self._by_hand
         ticket = None if task is None or given is None else given.pop(task, None)
-        self.counts.begun += 1
         self.counts.settle(outcome)
         self.settle(self.machine.claim(now) if ticket is None else ticket, outcome, None)
         if self.listening():

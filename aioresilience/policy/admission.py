@@ -155,7 +155,6 @@ class Admission:
                     self._rest, self._waits_at = rest, step
                     return False
                 tickets.append((step, ticket))
-                step.counts.begun += 1
                 if audience.steady and step.pattern.listening():
                     step.pattern.tell("admitted")
         except BaseException as error:

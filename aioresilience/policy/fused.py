@@ -217,6 +217,7 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     numbered = list(enumerate(shape.parts))
     types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
     fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
+    fixed |= {(f"p{n}", "counts"): f"counts{n}" for n, _ in numbered}
     asked = {getattr(part.cls, name) for part in shape.parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
     writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)

@@ -18,7 +18,7 @@ from aioresilience.scope import Scope, Timeline
 DEEPEST: Final = 15
 """Patterns in one frame; CPython nests no more than 20 blocks."""
 
-OF_A_PATTERN: Final = frozenset({"admit", "settle", "limit", "ended", "begin"})
+OF_A_PATTERN: Final = frozenset({"admit", "turned_away", "settle", "limit", "ended", "begin"})
 """The methods of a pattern whose text is to stand in the frame."""
 
 
@@ -83,12 +83,6 @@ class Shape:
         if any(part.reads and part.kind == "recovering" for part in self.parts):
             return ()
         return tuple(n for n, part in enumerate(self.parts[:end]) if part.sure and not part.reads)
-
-    @property
-    def mark(self) -> str:
-        """The variable that is None until the call has been counted as started in a row."""
-        again = any(part.kind == "recovering" and self.row(n) for n, part in enumerate(self.parts))
-        return "begun" if again else "started"
 
 
 def shape_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Shape | None:

@@ -104,10 +104,16 @@ class FaultProxy:
 
     def close(self) -> None:
         async def end() -> None:
+            """Leave nothing open, not even what is accepted just now: somebody may still be trying to connect."""
             self._server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in list(self._writers):
+                writer.transport.abort()
+            for _ in range(3):  # they say goodbye
+                await asyncio.sleep(0)
 
         self._do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,12 @@ import pytest
 
 from aioresilience import Policy, RateLimitExceededError
 from aioresilience.backends import Backend, BackendConfig
+from aioresilience.backends.client import Client
 from aioresilience.backends.health import Health
+from aioresilience.backends.scripts import FLEET
 from aioresilience.rate_limiting import FleetRateLimit, RateLimiterConfig
 from aioresilience.testing import EventLog
+from tests.redis.conftest import PATIENT
 from tests.redis.proxy import FaultProxy
 from tests.redis.servers import Server, server
 
@@ -36,7 +38,25 @@ def proxy(one_server: Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def behind(make: Callable[..., Backend], proxy: FaultProxy) -> Backend:
-    return make(url=proxy.url, timeout=BUDGET)
+    return make(url=proxy.url)
+
+
+def bound(backend: Backend, budget: float) -> None:
+    """Give every check from now on so much time; what was before is not about time, and the machine may be busy."""
+    courier = backend._running.courier
+    courier.config = courier.config.model_copy(update={"timeout": budget})
+
+
+def hang(proxy: FaultProxy, backend: Backend) -> None:
+    """Let no answer come any more, and nobody wait for one longer than the budget."""
+    proxy.black_hole = True
+    bound(backend, BUDGET)
+
+
+def answer(proxy: FaultProxy, backend: Backend) -> None:
+    """Let answers come again, and be waited for."""
+    proxy.black_hole = False
+    bound(backend, PATIENT)
 
 
 def policy_of(backend: Backend, **config: object) -> Policy:
@@ -61,36 +81,41 @@ def median(numbers: list[float]) -> float:
 
 
 async def test_a_server_that_never_answers_costs_the_budget_once(behind, proxy):
-    policy = policy_of(behind)
-    await policy.call(ok)
-    proxy.black_hole = True
-    first = await timed(policy)
-    later = [await timed(policy) for _ in range(200)]
-    assert BUDGET * 0.9 <= first < BUDGET + 0.25, first  # the rest is for a machine that is busy
-    assert median(later) <= 0.001
-    assert behind.reason == "timeout"
+    policy, took = policy_of(behind), []
+    for round_ in range(1, 4):  # a busy machine only adds, and not each time
+        await policy.call(ok)
+        hang(proxy, behind)
+        took.append(await timed(policy))
+        assert median([await timed(policy) for _ in range(200)]) <= 0.001
+        assert (behind.reason, behind.status()["trips"]) == ("timeout", round_)
+        answer(proxy, behind)
+        await settled(lambda: behind.available)
+    assert BUDGET * 0.9 <= min(took) < BUDGET * 1.8, took
 
 
 async def test_everybody_who_waits_gives_up_with_the_first(behind, proxy):
-    policy = policy_of(behind)
+    policy, ended = policy_of(behind), []
     await policy.call(ok)
-    proxy.black_hole = True
-    begun = time.perf_counter()
-    early = [asyncio.create_task(policy.call(ok)) for _ in range(5)]
+    hang(proxy, behind)
+
+    async def wait() -> None:
+        await policy.call(ok)
+        ended.append(time.perf_counter())
+
+    early = [asyncio.create_task(wait()) for _ in range(5)]
     await asyncio.sleep(BUDGET / 2)
-    late = time.perf_counter()
-    await asyncio.gather(*[policy.call(ok) for _ in range(50)])
-    assert time.perf_counter() - late < BUDGET, "they waited for a budget of their own"
-    await asyncio.gather(*early)
-    assert time.perf_counter() - begun < 4 * BUDGET
+    await asyncio.gather(*early, *[wait() for _ in range(50)])
+    assert ended[-1] - ended[0] < BUDGET / 2, "they waited for a budget of their own"
+    assert behind.status()["trips"] == 1
 
 
 async def test_it_is_asked_again_once_a_probe_has_found_it(behind, proxy):
     policy = policy_of(behind)
-    proxy.black_hole = True
+    await policy.call(ok)
+    hang(proxy, behind)
     with EventLog() as log:
         await policy.call(ok)
-        proxy.black_hole = False
+        answer(proxy, behind)
         await settled(lambda: behind.available)
         await log.wait_for("backend_recovered")
     before = behind.status()["checks"]
@@ -98,10 +123,10 @@ async def test_it_is_asked_again_once_a_probe_has_found_it(behind, proxy):
     assert behind.status()["checks"] == before + 1
 
 
-FAULTS: dict[str, Callable[[FaultProxy], None]] = {
-    "resets": lambda proxy: (setattr(proxy, "reset", True), proxy.reset_all()),
-    "refuses": lambda proxy: proxy.refuse(),
-    "hangs": lambda proxy: setattr(proxy, "black_hole", True),
+FAULTS: dict[str, Callable[[FaultProxy, Backend], None]] = {
+    "resets": lambda proxy, _: (setattr(proxy, "reset", True), proxy.reset_all()),
+    "refuses": lambda proxy, _: proxy.refuse(),
+    "hangs": hang,
 }
 
 
@@ -111,7 +136,7 @@ async def test_each_decision_without_the_server_is_counted_and_told(behind, prox
     policy = policy_of(behind, rate="3/hour", on_backend_error=decision)
     await policy.call(ok)
     with EventLog("backend_degraded") as log:  # before the fault: the backend may tell of it before any call
-        FAULTS[fault](proxy)
+        FAULTS[fault](proxy, behind)
         results = await asyncio.gather(*[policy.call(ok) for _ in range(6)], return_exceptions=True)
         results += [await _outcome(policy) for _ in range(4)]
         limiter = policy.rate_limiter
@@ -126,7 +151,7 @@ async def test_each_decision_without_the_server_is_counted_and_told(behind, prox
 async def test_an_observed_decision_that_the_server_does_not_give_is_counted_too(behind, proxy):
     policy = policy_of(behind, mode="observe")
     assert await behind.answers()
-    proxy.black_hole = True
+    hang(proxy, behind)
     for _ in range(3):
         await policy.call(ok)
     await settled(lambda: not behind.available)
@@ -198,10 +223,10 @@ async def test_a_caller_cancelled_half_way_leaves_the_connection_to_nobody(make,
 
 
 async def test_a_slow_server_counts_as_away_after_a_second(make, proxy):
-    backend = make(url=proxy.url, timeout=5.0, slow=0.02)
+    backend = make(url=proxy.url, slow=0.2)
     policy = policy_of(backend)
     await policy.call(ok)
-    proxy.delay = 0.06
+    proxy.delay = 0.4
     begun = time.monotonic()
     while backend.available and time.monotonic() - begun < 15:
         await policy.call(ok)
@@ -212,7 +237,7 @@ async def test_a_slow_server_counts_as_away_after_a_second(make, proxy):
 
 
 async def test_a_burst_of_slow_answers_is_no_reason(make, proxy):
-    backend = make(url=proxy.url, timeout=5.0, slow=0.3)
+    backend = make(url=proxy.url, slow=0.3)
     policy = policy_of(backend)
     proxy.delay = 0.4
     for _ in range(2):
@@ -242,6 +267,7 @@ async def test_a_server_process_that_dies_or_freezes_under_load(number):
     with server() as one:
         backend = Backend("main", BackendConfig(url=one.url, timeout=BUDGET, slow=5.0))
         policy, longest, done = policy_of(backend, rate="1000000/second", on_backend_error="allow"), 0.0, 0
+        standstill = 0.0
 
         async def load() -> None:
             nonlocal longest, done
@@ -250,8 +276,15 @@ async def test_a_server_process_that_dies_or_freezes_under_load(number):
                 done += 1
                 await asyncio.sleep(0)
 
+        async def look() -> None:
+            nonlocal standstill
+            while not enough.is_set():
+                begun = time.perf_counter()
+                await asyncio.sleep(0.005)
+                standstill = max(standstill, time.perf_counter() - begun)
+
         enough = asyncio.Event()
-        tasks = [asyncio.create_task(load()) for _ in range(20)]
+        tasks = [asyncio.create_task(load()) for _ in range(20)] + [asyncio.create_task(look())]
         try:
             await settled(lambda: done > 500)
             one.signal(number)
@@ -261,7 +294,7 @@ async def test_a_server_process_that_dies_or_freezes_under_load(number):
                 one.signal(signal.SIGCONT)
             else:
                 one.kill()
-                one.start()
+                await asyncio.to_thread(one.start)
             await settled(lambda: backend.available)
             before = backend.status()["checks"]
             await settled(lambda: backend.status()["checks"] > before + 200)
@@ -269,7 +302,7 @@ async def test_a_server_process_that_dies_or_freezes_under_load(number):
             enough.set()
             await asyncio.gather(*tasks)
             await backend.aclose()
-        assert longest < 2 * BUDGET + 1.0  # a second for a machine that is busy
+        assert longest < 2 * BUDGET + 1.0 + 2 * standstill  # a second and more for a machine that is busy
 
 
 async def test_credentials_are_in_no_text(caplog, make, proxy):
@@ -342,25 +375,34 @@ async def test_the_fleet_is_counted_where_it_is_not_configured(make):
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_process_that_is_late_itself_does_not_blame_the_server(make, monkeypatch, late):
-    monkeypatch.setattr(Health, "answered", lambda health, now, latency: latency > 0)  # a second of slow answers
-    backend, done = make(timeout=5.0, slow=0.02), threading.Event()
-    policy, turns = policy_of(backend, rate="1000000/second"), []
+    backend, turns, enough = make(slow=0.1), [], threading.Event()
+    policy = policy_of(backend, rate="1000000/second")
+    await policy.call(ok)
+    running = backend._running
 
-    def hog() -> None:
-        while not done.is_set():
-            sum(range(1000))
+    def stand_still() -> None:
+        time.sleep(0.06)  # more than half of what is slow
+        if not enough.is_set():
+            running.io.loop.call_soon(stand_still)
 
-    interval, busy = sys.getswitchinterval(), threading.Thread(target=hog)
+    monkeypatch.setattr(Health, "answered", lambda health, now, latency: True)  # a second of slow answers
     monkeypatch.setattr(Health, "forget", lambda health: turns.append(health))
     try:
         if late:
-            sys.setswitchinterval(0.05)  # whoever wants the interpreter waits for as long
-            busy.start()
+            running.io.call(stand_still)
         await policy.call(ok)
         await settled(lambda: turns)
     finally:
-        done.set()
-        sys.setswitchinterval(interval)
-        if late:
-            busy.join()
-    assert backend.status()["trips"] == (0 if late else 1)
+        enough.set()
+    assert running.courier.trips == (0 if late else 1)
+
+
+async def test_a_connection_that_is_made_while_the_client_is_closed_is_closed_too(one_server: Server):
+    client = Client(BackendConfig(url=one_server.url, timeout=PATIENT))
+    asked = asyncio.create_task(client.run(FLEET, [b"closing:{fleet}"], ["me", 1000]))
+    await asyncio.sleep(0)  # it is connecting
+    await client.close()
+    await asyncio.gather(asked, return_exceptions=True)
+    pool = client._connected.connection_pool
+    assert not pool._in_use_connections
+    assert [one.is_connected for one in pool._available_connections] == [False]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from aioresilience import RateLimitExceededError, Registry
-from aioresilience.testing import EventLog
+from aioresilience.testing import EventLog, VirtualClock
 from tests.redis.servers import Server, server
 
 TEXT = """
@@ -28,7 +28,8 @@ def _threads() -> list[threading.Thread]:
 
 async def test_another_address_holds_from_the_next_check_on_and_leases_go_back(one_server: Server):
     with server() as other:
-        registry = Registry.from_text(TEXT.format(url=one_server.url, prefix="reload"), environ={})
+        at_rest = VirtualClock()  # a lease lives for a second
+        registry = Registry.from_text(TEXT.format(url=one_server.url, prefix="reload"), environ={}, clock=at_rest)
         try:
             policy = registry.get("p")
             limit = policy.rate_limiter
