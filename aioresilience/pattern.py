@@ -214,7 +214,7 @@ class Pattern(Generic[ConfigT]):
 
     def status(self) -> dict[str, object]:
         """Return the live state and the counts, fit for JSON."""
-        return {"name": self.name, **self.counts.as_dict()}
+        return self.counts.beside(self.name)
 
     def listening(self) -> bool:
         """Tell whether anybody wants this pattern's events."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from aioresilience.bound import Bound
 from aioresilience.calls import Caller, Exit, Trace
@@ -17,6 +17,7 @@ from aioresilience.events import audience
 from aioresilience.failures import SUCCESS
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy.frame import SOMETIME
 from aioresilience.recovering import Repeat, Replace
 
 
@@ -63,20 +64,26 @@ class _LimitStep:
 
 _Failure = tuple[Guard[Any], IntEnum, BaseException]
 _Step = _GuardStep | _BoundStep | _LimitStep
+_Held = tuple[_GuardStep | None, Any, "_Held | None"]
+"""A guard and its ticket, or None and an Exit; then what was taken before."""
 
 
 class Entrance:
     """What all admissions under the same patterns have in common, made once."""
 
-    __slots__ = ("clock", "skipped", "steps")
-
-    leads_on: ClassVar[bool] = False
-    """Whether each caller has another entrance of its own."""
+    __slots__ = ("clock", "judged", "leads_on", "skipped", "steps", "timed")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
+        self.leads_on = False
+        """Whether each caller has another entrance of its own."""
         active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
         self.steps = tuple(step for pattern in active for step in _steps(pattern, context))
+        guards = [step for step in self.steps if isinstance(step, _GuardStep)]
+        self.judged = frozenset(status for step in guards for status in step.outcomes)
+        """The statuses that are not a success to every guard."""
+        self.timed = any(step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards)
+        """Whether somebody makes something of the instant at which the last guard was passed."""
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))
         """What can only run a function again, or answer in its place."""
 
@@ -84,7 +91,6 @@ class Entrance:
         """Return where this caller goes in, and what must hear of its end, where `leads_on`."""
         return self, None
 
-    @property
     def is_current(self) -> bool:
         """Whether no pattern has been retuned since."""
         for step in self.steps:  # noqa: SIM110  # asked for every request; a generator costs as much as an admission
@@ -106,69 +112,72 @@ def _steps(pattern: AnyPattern, context: Context) -> Iterator[_Step]:
 class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
-    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits.
-    After an error `report` gives an ExceptionConfig its say.
+    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits,
+    `wait` the rest of it. After an error `report` gives an ExceptionConfig its say.
     """
 
-    __slots__ = ("_caller", "_entrance", "_failed", "_rest", "_started", "_tickets", "_trace", "_waits_at")
+    __slots__ = ("_caller", "_entrance", "_failed", "_held", "_rest", "_started", "_trace", "_waits_at")
+
+    _waits_at: _GuardStep
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
-        self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
-        self._rest: Iterator[_Step] | None = None
-        self._waits_at: _GuardStep | None = None
+        self._held: _Held | None = None
+        self._rest: tuple[_Step, ...] | None = None
         self._trace: Trace | None = None
         self._started: float | None = None
         self._failed: tuple[_Failure, ...] = ()
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        while not self.begin():
-            step, self._waits_at = self._waits_at, None
-            assert step is not None
+        if not self.begin():
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Wait at the guard where `begin` stopped, and pass the rest; or raise the refusal and hold nothing."""
+        while True:
+            step = self._waits_at
             try:
                 ticket = await step.wait(self._caller, self._noted())
             except BaseException as error:
                 _raise(error, self.leave(error))
                 raise
             if ticket is not None:
-                self._tickets.append((step, ticket))
+                self._held = step, ticket, self._held
                 step.pattern.admitted()
+            if self.begin():
+                return
 
     def begin(self) -> bool:
-        """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
-        entrance, caller, tickets, rest = self._entrance, self._caller, self._tickets, self._rest
-        if self._waits_at is not None:
-            return False
+        """Pass the guards that let us in at once; False where one does not, and `wait` has to follow."""
+        caller, rest = self._caller, self._rest
         try:
             if rest is None:
-                if entrance.leads_on:
-                    entrance = self._lead_on()
-                rest = iter(entrance.steps)
+                rest = self._lead_on() if self._entrance.leads_on else self._entrance.steps
             for step in rest:
-                if not isinstance(step, _GuardStep):
-                    tickets.append((None, self._open(step)))
-                    continue
-                ticket = step.admit(caller)
-                if ticket is None:
-                    self._rest, self._waits_at = rest, step
-                    return False
-                tickets.append((step, ticket))
-                if audience.steady and step.pattern.listening():
-                    step.pattern.tell("admitted")
+                if isinstance(step, _GuardStep):
+                    ticket = step.admit(caller)
+                    if ticket is None:
+                        self._rest, self._waits_at = rest[rest.index(step) + 1 :], step
+                        return False
+                    self._held = step, ticket, self._held
+                    if audience.steady and step.pattern.listening():
+                        step.pattern.tell("admitted")
+                else:
+                    self._held = None, self._open(step), self._held
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = entrance.clock.monotonic()
+        self._started = self._entrance.clock.monotonic() if self._entrance.timed else SOMETIME
         return True
 
-    def _lead_on(self) -> Entrance:
-        """Return this caller's own entrance, which it goes through from now on."""
+    def _lead_on(self) -> tuple[_Step, ...]:
+        """Find this caller's own entrance, which it goes through from now on."""
         self._entrance, leave = self._entrance.entered(self._caller)
         if leave is not None:
-            self._tickets.append((None, leave))
-        return self._entrance
+            self._held = None, leave, self._held
+        return self._entrance.steps
 
     def _open(self, step: _BoundStep | _LimitStep) -> Exit:
         if isinstance(step, _LimitStep):
@@ -185,13 +194,12 @@ class Admission:
 
     def leave(self, error: BaseException | None = None) -> BaseException | None:
         """Give everything back, once; return the error to raise, which is another one where a bound cut us short."""
-        tickets, started = self._tickets, self._started
-        while tickets:
-            step, ticket = tickets.pop()
+        while self._held is not None:
+            step, ticket, self._held = self._held
             if step is None:
                 error = ticket(error)
                 continue
-            reason = step.pattern.give(ticket, error, started, step.judge)
+            reason = step.pattern.give(ticket, error, self._started, step.judge)
             if error is not None and reason is not None and step.pattern.handler is not None:
                 self._failed += ((step.pattern, reason, error),)
         return error
@@ -204,18 +212,16 @@ class Admission:
 
     def answered(self, status: int) -> None:
         """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
-        tickets, started = self._tickets, self._started
-        while tickets:
-            step, ticket = tickets.pop()
+        plain = not audience.steady and status not in self._entrance.judged
+        while self._held is not None:
+            step, ticket, self._held = self._held
             if step is None:
                 ticket(None)
-                continue
-            outcome = step.outcomes.get(status, SUCCESS)
-            if outcome is not SUCCESS or (audience.steady and step.pattern.listening()):
-                step.pattern.settled(ticket, outcome, started)
-            else:
+            elif plain:
                 step.counts.done += 1
-                step.settle(ticket, SUCCESS, started)
+                step.settle(ticket, SUCCESS, self._started)
+            else:
+                step.pattern.settled(ticket, step.outcomes.get(status, SUCCESS), self._started)
 
     async def __aenter__(self) -> None:
         await self.enter()

@@ -51,7 +51,7 @@ class Snapshot:
 
     __slots__ = (
         "_answers", "_block", "_lasting", "_unmade", "clock", "context", "generation", "in_use", "made", "replaced",
-        "run",
+        "run", "served",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,8 @@ class Snapshot:
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
+        self.served: Entrance | None = None
+        """`answers`, once it is known that nothing is left out."""
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
 

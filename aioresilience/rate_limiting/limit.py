@@ -118,7 +118,7 @@ class Limit:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(line.queue.waiting for line in list(self.lines.values()))
+        return sum(line.queue.waiting for line in list(self.lines.values())) if self.lines else 0
 
     def replace(self, table: AnyBuckets, inherit: Inherit) -> None:
         """Put new buckets in place of the old ones, charged with what was spent; wake whom that serves."""

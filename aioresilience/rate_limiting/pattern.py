@@ -288,8 +288,8 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""
-        config, now, table = self.config, self.clock.monotonic(), self._limit.table
-        left = {} if self._limit.by_key else {"remaining": table.remaining(SHARED, now)}
+        config, now, limit = self.config, self.clock.monotonic(), self._limit
+        left = {} if limit.by_key else {"remaining": limit.table.remaining(SHARED, now)}
         return (
             super().status()
             | left
@@ -301,9 +301,9 @@ class RateLimit(Guard[RateLimiterConfig]):
                 "backend": config.backend,
                 "backend_in_use": "local",
                 "degraded": 0,
-                "live_keys": self._census.live(now),
+                "live_keys": self._census.live(now) if limit.by_key else 0,
                 "max_limiters": config.max_limiters,
-                "waiting": self._limit.waiting,
+                "waiting": limit.waiting,
                 "overflowed": self.overflowed,
                 "keyless": self.keyless,
             }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final, cast
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
+from aioresilience.registry.loading import pace
 from aioresilience.registry.names import declared_names
 from aioresilience.registry.results import Change, ReloadResult
 
@@ -118,14 +120,20 @@ def verify(registry: Registry) -> None:
         tell(registry, "name_unresolved", message, logging.WARNING, names=list(pending))
 
 
-def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
-    """Return the registry's state, fit for JSON."""
-    document = registry.ledger.document
+def status(registry: Registry, watcher: Watcher, names: Collection[str] = ()) -> dict[str, object]:
+    """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
+    document, breathe, policies = registry.ledger.document, pace(), {}
     with registry.lock:
         used = dict(registry.policies)
-    gone, names = _retired(registry), sorted({*document.policies, *used})
-    policies = {name: _policy(document, name, used.get(name), retired=name in gone) for name in names}
-    return overview(registry, watcher) | {"policies": policies}
+    with collector_paused():  # which would go through all of them again and again
+        state = overview(registry, watcher)
+        gone = cast("list[str]", state["policies_retired"])
+        for name in sorted(names or {*document.policies, *used}):
+            breathe()
+            if name not in document.policies and name not in used:
+                raise registry.unknown(name)
+            policies[name] = _policy(document, name, used.get(name), retired=name in gone)
+        return state | {"policies": policies}
 
 
 def _retired(registry: Registry) -> set[str]:
@@ -158,7 +166,7 @@ def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
         "policies_retired": sorted(_retired(registry)),
-        "findings": [str(finding) for finding in document.findings],
+        "findings": ledger.findings(),
         "pending_exceptions": list(document.pending),
     }
 
