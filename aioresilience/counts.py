@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from enum import IntEnum
 
@@ -10,6 +11,16 @@ from aioresilience.forks import held_at_forks
 
 _lining_up = threading.Lock()
 held_at_forks(_lining_up)
+
+
+@functools.cache
+def _nobody(reasons: type[IntEnum] | None) -> dict[str, int]:
+    """Return the refusals of all that refuse nobody, which are never written to."""
+    return _zeros(reasons)
+
+
+def _zeros(reasons: type[IntEnum] | None) -> dict[str, int]:
+    return {reason.name: 0 for reason in reasons or ()}
 
 
 class Row:
@@ -27,7 +38,7 @@ class Counts:
 
     __slots__ = ("_reasons", "_rows", "delayed", "done", "failed", "neutral", "observed", "rejected")
 
-    def __init__(self, reasons: type[IntEnum] | None) -> None:
+    def __init__(self, reasons: type[IntEnum] | None, *, refuses: bool = True) -> None:
         self.done = 0
         """Calls that succeeded beside those of the rows."""
         self._rows: tuple[Row, ...] = ()
@@ -36,7 +47,7 @@ class Counts:
         """Calls that `observe` let through though the machine would have refused or delayed them."""
         self.delayed = 0
         self._reasons = reasons
-        self.rejected: dict[str, int] = {reason.name: 0 for reason in reasons or ()}
+        self.rejected = _zeros(reasons) if refuses else _nobody(reasons)
 
     @property
     def started(self) -> int:
@@ -51,7 +62,7 @@ class Counts:
     def reset(self) -> None:
         """Start counting anew."""
         rows = self._rows
-        self.__init__(self._reasons)  # type: ignore[misc]
+        self.__init__(self._reasons, refuses=self.rejected is not _nobody(self._reasons))  # type: ignore[misc]
         self.done = -sum(row.succeeded for row in rows)
         self._rows = rows
 

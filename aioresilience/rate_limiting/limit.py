@@ -51,6 +51,10 @@ class Line:
         return self.loop is None or self.loop.is_closed()
 
 
+_NO_LINES: Final[dict[str, Line]] = {}
+"""The lines of limits for which nobody ever waited."""
+
+
 class Limit:
     """The buckets of one rate, and the lines before them.
 
@@ -66,7 +70,7 @@ class Limit:
         self.emitter = emitter
         self.by_key = by_key
         self.lock = threading.RLock()
-        self.lines: dict[str, Line] = {}
+        self.lines = _NO_LINES
 
     def take(self, key: str) -> Ticket | None:
         """Take a permit if there is one and nobody waits for it."""
@@ -135,11 +139,17 @@ class Limit:
                 ticket = self.take(key)
                 if ticket is not None:
                     return ticket
-                line = self.lines[key] = Line(key)
+                line = self._begin(key)
             if longest is not None and line.queue.waiting >= longest:
                 return None
             waiter = self._join(line)
         return await self._wait_in(line, waiter, until)
+
+    def _begin(self, key: str) -> Line:
+        if self.lines is _NO_LINES:
+            self.lines = {}
+        line = self.lines[key] = Line(key)
+        return line
 
     def _join(self, line: Line) -> Waiter:
         with line.queue.lock:
