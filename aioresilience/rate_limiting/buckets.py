@@ -31,6 +31,8 @@ LOCKED: Final = -math.inf
 """The `fast_until` that sends everybody to the lock."""
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 MIN_HORIZON: Final = 1.0
+_EMPTY: Final[dict[str, Any]] = {}
+"""An old generation with nothing in it, which nothing is ever put into."""
 SWEEP_PAUSE: Final = 5e-6
 """Seconds from one sweep to the next, for each key: sweeping takes at most some percent of the time."""
 
@@ -93,7 +95,7 @@ class Buckets(ABC, Generic[E]):
         self.per_second = rate.permits / rate.period
         self.census = census
         self.young: dict[str, E] = {}
-        self.old: dict[str, E] = {}
+        self.old: dict[str, E] = _EMPTY
         self.half_of_old = 0
         self.floor: E | None = None
         """What a key that has no bucket starts with, after a limit was split by keys."""
@@ -231,7 +233,7 @@ class Buckets(ABC, Generic[E]):
     def sweep(self, now: float) -> float:
         """Drop what has drained; return when the first of the rest will have. The caller holds the lock."""
         before, self.fast_until = self.fast_until, LOCKED
-        self.young, self.old = dict(self.live(now)), {}
+        self.young, self.old = dict(self.live(now)), _EMPTY
         self.turn_at = now + self.horizon
         first = min((self.drained_at(e) for k, e in self.young.items() if k not in _UNCOUNTED), default=math.inf)
         if before != LOCKED:
@@ -244,7 +246,7 @@ class Buckets(ABC, Generic[E]):
             return self.last
         self.last = now
         if now >= self.turn_at:
-            self.old = self.young if now < self.turn_at + self.horizon else {}
+            self.old = self.young if now < self.turn_at + self.horizon else _EMPTY
             self.young = {}
             self.half_of_old = len(self.old) // 2
             self.floor = None

@@ -52,6 +52,10 @@ class Line:
         return self.loop is None or self.loop.is_closed()
 
 
+_NO_LINES: Final[dict[str, Line]] = {}
+"""The lines of limits for which nobody ever waited."""
+
+
 class Limit:
     """The buckets of one rate, and the lines before them.
 
@@ -70,7 +74,7 @@ class Limit:
         self.emitter = emitter
         self.by_key = by_key
         self.lock = threading.RLock()
-        self.lines: dict[str, Line] = {}
+        self.lines = _NO_LINES
 
     def _use(self, table: AnyBuckets) -> None:
         self.table = table
@@ -122,7 +126,7 @@ class Limit:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(line.queue.waiting for line in list(self.lines.values()))
+        return sum(line.queue.waiting for line in list(self.lines.values())) if self.lines else 0
 
     def replace(self, table: AnyBuckets, inherit: Inherit) -> None:
         """Put new buckets in place of the old ones, charged with what was spent; wake whom that serves."""
@@ -143,11 +147,17 @@ class Limit:
                 ticket = self.take(key)
                 if ticket is not None:
                     return ticket
-                line = self.lines[key] = Line(key)
+                line = self._begin(key)
             if longest is not None and line.queue.waiting >= longest:
                 return None
             waiter = self._join(line)
         return await self._wait_in(line, waiter, until)
+
+    def _begin(self, key: str) -> Line:
+        if self.lines is _NO_LINES:
+            self.lines = {}
+        line = self.lines[key] = Line(key)
+        return line
 
     def _join(self, line: Line) -> Waiter:
         with line.queue.lock:
