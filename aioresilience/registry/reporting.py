@@ -18,6 +18,7 @@ from aioresilience.registry.results import Change, ReloadResult
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
+    from aioresilience.registry.turn import Turn
     from aioresilience.registry.watch import Watcher
 
 LOGGER: Final = "aioresilience.registry"
@@ -120,13 +121,13 @@ def verify(registry: Registry) -> None:
         tell(registry, "name_unresolved", message, logging.WARNING, names=list(pending))
 
 
-def status(registry: Registry, watcher: Watcher, names: Collection[str] = ()) -> dict[str, object]:
+def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[str]) -> dict[str, object]:
     """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
     document, breathe, policies = registry.ledger.document, pace(), {}
     with registry.lock:
         used = dict(registry.policies)
     with collector_paused():  # which would go through all of them again and again
-        state = overview(registry, watcher)
+        state = overview(registry, watcher, turn)
         gone = cast("list[str]", state["policies_retired"])
         for name in sorted(names or {*document.policies, *used}):
             breathe()
@@ -143,7 +144,7 @@ def _retired(registry: Registry) -> set[str]:
     return set(own) - registry.document.policies.keys()
 
 
-def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
+def overview(registry: Registry, watcher: Watcher, turn: Turn) -> dict[str, object]:
     """Return the registry's state without its policies."""
     ledger, now = registry.ledger, registry.clock.wall()
     document = ledger.document
@@ -161,6 +162,7 @@ def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "config_age_seconds": max(0.0, now - ledger.applied_at),
         "reloads": dict(ledger.reloads),
         "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
+        "reloading": turn.status(),
         "watcher": watcher.status(),
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
