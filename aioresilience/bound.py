@@ -72,7 +72,7 @@ class Bound(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
-        config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        config, judge = self.config, context.judge()
         enforced, granted, line = self.enforcing(self.mode_in(context)), self.granted(config), self.timeline
 
         async def bounded(call: Call) -> object:

@@ -23,6 +23,7 @@ class Guard(Pattern[ConfigT]):
     ticket stands for room that a function still occupies when only its caller is gone.
     """
 
+    refuses = True
     holds: ClassVar[bool] = False
     admits_observed: ClassVar[bool] = True
     """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
@@ -74,7 +75,7 @@ class Guard(Pattern[ConfigT]):
 
     def judge(self, context: Context) -> Judge:
         """Return how this pattern tells failures from successes."""
-        return Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        return context.judge()
 
     def bound(self, context: Context) -> Callable[[Caller, Trace], Exit] | None:
         """Return what limits an admitted call in time outside of `layer`, None where nothing does."""

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
-from weakref import WeakKeyDictionary
+from typing import Final
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.timers import TimerQueue
@@ -22,6 +22,16 @@ STALL_GRACE = 0.02
 
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
+
+
+class _Nowhere:
+    clock: Clock = SYSTEM_CLOCK
+    is_deadline = False
+    on_stall: Callable[[float], None] | None = None
+
+
+_NO_LOOP: Final = TimerQueue(_Nowhere(), None)
+"""The queue of no loop, whose task is None."""
 
 
 class Timeline:
@@ -42,8 +52,9 @@ class Timeline:
         self.clock = clock
         self.is_deadline = is_deadline
         self.on_stall = on_stall
-        self._queue = TimerQueue(self, None)
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, TimerQueue] = WeakKeyDictionary()
+        self._queue = _NO_LOOP
+        self._queues: tuple[TimerQueue, ...] = ()
+        """One for each loop; of one that another thread overwrites, the scopes that it has go on."""
 
     def open(self, limit: float) -> Scope:
         """Bound what the running task does from now until `Scope.leave` to so many seconds."""
@@ -81,16 +92,12 @@ class Timeline:
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
         """Return the queue of a loop."""
-        queue = self._queues.get(loop)
-        if queue is None:
-            self._drop_closed()
-            queue = self._queues[loop] = TimerQueue(self, loop)
+        for queue in self._queues:
+            if queue.loop is loop:
+                return queue
+        queue = TimerQueue(self, loop)
+        self._queues = (*(one for one in self._queues if not one.is_over), queue)
         return queue
-
-    def _drop_closed(self) -> None:
-        """Forget loops that are closed: a timer left on one would keep it alive."""
-        for loop in [loop for loop in list(self._queues) if loop.is_closed()]:
-            self._queues.pop(loop, None)
 
 
 class Scope:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final, Self, cast
@@ -21,7 +20,7 @@ from aioresilience.exceptions import (
     RejectionError,
 )
 from aioresilience.exceptions.errors import UNSAID
-from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
+from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome, judge_of
 from aioresilience.guard import Guard
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ALONE, Context
@@ -57,7 +56,6 @@ class Circuit(Guard[CircuitConfig]):
         config = config or CircuitConfig()
         super().__init__(name, config, exceptions=exceptions, clock=clock)
         self.machine = CircuitMachine(config, rng)
-        self._telling = threading.Lock()
         self._enforced = enforcer(self.mode_in(ALONE))
         self._changed = 0.0
         self._failed: tuple[float, float] | None = None
@@ -131,13 +129,11 @@ class Circuit(Guard[CircuitConfig]):
 
     def judge(self, context: Context) -> Judge:
         """Let `failure_exceptions` and `failure_predicate` win over `classify`."""
-        config = self.config
-        return Judge(
-            context.classify,
-            None if config.failure_exceptions is None else Matcher(config.failure_exceptions),
-            cast("ErrorPredicate | None", config.failure_predicate),
-            context.attempt_timeout or config.timeout,
-        )
+        config, timeout = self.config, context.attempt_timeout or self.config.timeout
+        if config.failure_exceptions is None and config.failure_predicate is None:
+            return judge_of(context.classify, timeout)
+        own = None if config.failure_exceptions is None else Matcher(config.failure_exceptions)
+        return Judge(context.classify, own, cast("ErrorPredicate | None", config.failure_predicate), timeout)
 
     @property
     def reads_start(self) -> bool:
@@ -255,12 +251,12 @@ class Circuit(Guard[CircuitConfig]):
     def _announce(self) -> None:
         """Publish what the machine did, in order, whichever threads made it do so."""
         notes = self.machine.notes
-        while notes and self._telling.acquire(blocking=False):
+        while notes and notes.telling.acquire(blocking=False):
             try:
                 while notes:
                     self._publish(notes.popleft())
             finally:
-                self._telling.release()
+                notes.telling.release()
 
     def _publish(self, note: Note) -> None:
         wall = self.clock.wall()

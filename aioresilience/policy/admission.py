@@ -14,7 +14,7 @@ from aioresilience.bound import Bound
 from aioresilience.calls import Caller, Exit, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import audience
-from aioresilience.failures import SUCCESS, Judge
+from aioresilience.failures import SUCCESS
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.frame import SOMETIME
@@ -48,7 +48,7 @@ class _BoundStep:
     def __init__(self, pattern: Bound, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
-        self.judge = Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        self.judge = context.judge()
         self.mode = pattern.mode_in(context)
 
 

@@ -14,7 +14,8 @@ import linecache
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import FunctionType
+from typing import Final
 
 from aioresilience.bound import Bound
 from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace
@@ -49,7 +50,10 @@ RUN: Final = Passing("func, args, kwargs, caller", "*args, **kwargs", "args", "k
 def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold) -> Run | None:
     """Return the one callable for any function, None where the patterns must be folded."""
     shape = shape_of(patterns, context, clock)
-    return None if shape is None else bind(shape, RUN)(**_values(shape, patterns, context, clock, fold))
+    if shape is None:
+        return None
+    made = bind(shape, RUN)
+    return made(**_values(made, shape, patterns, context, clock, fold))  # type: ignore[no-any-return]  # by exec
 
 
 def fuse_around(
@@ -63,13 +67,14 @@ def fuse_around(
     shape = shape_of(patterns, context, clock)
     if shape is None:
         return None
-    values = _values(shape, patterns, context, clock, fold)
-    wrapper = bind(shape, passing_of(func))(**values, func=func, policy=policy, snapshot=snapshot)
+    made = bind(shape, passing_of(func))
+    values = _values(made, shape, patterns, context, clock, fold)
+    wrapper = made(**values, func=func, policy=policy, snapshot=snapshot)
     wrapper.__defaults__, wrapper.__kwdefaults__ = (
         getattr(func, "__defaults__", None),
         getattr(func, "__kwdefaults__", None),
     )
-    return wrapper  # type: ignore[no-any-return]  # made by exec
+    return wrapper  # type: ignore[no-any-return]  # by exec
 
 
 def prepare(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
@@ -86,62 +91,76 @@ def code_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> s
 
 
 def _values(
-    shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
+    made: FunctionType, shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
 ) -> dict[str, object]:
-    """Return what the text refers to, by name."""
-    active = active_of(patterns, context)
+    """Return what the text refers to, by name; a row only where it does, since the counts keep it for ever."""
+    active, wanted = active_of(patterns, context), made.__code__.co_varnames[: made.__code__.co_kwonlyargcount]
     names: dict[str, object] = {"monotonic": clock.monotonic}
     for number, (pattern, part) in enumerate(zip(active, shape.parts, strict=True)):
-        kept = _kept(pattern, context)
-        if isinstance(pattern, Recovering):
-            kept.inner = _Later(fold, active[number + 1 :], context, clock)
-        values = {"p": pattern, "counts": pattern.counts, "k": kept, "plan": kept.plan, "granted": kept.granted}
+        inner = _Later(fold, active, number + 1, context, clock)
+        values = {"p": pattern, "counts": pattern.counts, **_kept(pattern, part, context, inner)}
         values |= {name.strip("_"): getattr(pattern, name) for name in part.fixed}
-        if isinstance(pattern, Bound):
-            values["line"] = pattern.timeline
         names |= {f"{name}{number}": value for name, value in values.items()}
     for number in range(len(active) + 1):
-        names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
+        if f"row{number}" in wanted:
+            names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
     return names
 
 
-@dataclass(slots=True)
-class Kept:
-    """What a layer captures when it is built, for the rest of its calls."""
-
-    judge: Judge | None = None
-    of_result: Callable[[object], Outcome] | None = None
-    enter: Callable[[Caller, Trace], Awaitable[object | None]] | None = None
-    config: PatternConfig | None = None
-    granted: float | None = None
-    plan: object = None
-    inner: Handler | None = None
-
-
-def _kept(pattern: AnyPattern, context: Context) -> Kept:
+def _kept(pattern: AnyPattern, part: Part, context: Context, inner: Handler) -> dict[str, object]:
+    """Return what a layer captures when it is built, for the rest of its calls."""
     if isinstance(pattern, Guard):
-        judge = pattern.judge(context)
-        return Kept(judge, judge.classify.of_result, pattern.entry(pattern.mode_in(context)))
+        judge, enter = pattern.judge(context), None if part.turns_away else pattern.entry(pattern.mode_in(context))
+        return {"k": KeptByGuard(judge, judge.classify.of_result if part.reads else None, enter)}
     if isinstance(pattern, Bound):
-        judge = Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        return Kept(judge, config=pattern.config, granted=pattern.granted(pattern.config))
+        config = pattern.config
+        kept = KeptByBound(context.judge(), config)
+        return {"k": kept, "granted": pattern.granted(config), "line": pattern.timeline}
     assert isinstance(pattern, Recovering)
-    return Kept(plan=pattern.plan(context))
+    return {"k": KeptByRecovering(inner), "plan": pattern.plan(context)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByGuard:
+    """What a guard captures: how it judges, and where a call goes that is not admitted at once."""
+
+    judge: Judge
+    of_result: Callable[[object], Outcome] | None
+    enter: Callable[[Caller, Trace], Awaitable[object | None]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByBound:
+    """What a bound captures: how it judges, and its config."""
+
+    judge: Judge
+    config: PatternConfig
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByRecovering:
+    """What retry and fallback capture: the patterns further in."""
+
+    inner: Handler
 
 
 class _Later:
-    """Folds the patterns further in when the first attempt has failed, since most never do."""
+    """Folds the patterns from `start` on when the first attempt has failed, since most never do."""
 
-    __slots__ = ("_handler", "_make")
+    __slots__ = ("_clock", "_context", "_fold", "_handler", "_patterns", "_start")
 
-    def __init__(self, fold: Fold, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
-        self._make: Callable[[], Handler] = functools.partial(fold, patterns, context, clock)
+    def __init__(self, fold: Fold, patterns: Sequence[AnyPattern], start: int, context: Context, clock: Clock) -> None:
+        self._fold = fold
+        self._patterns = patterns
+        self._start = start
+        self._context = context
+        self._clock = clock
         self._handler: Handler | None = None
 
     def __call__(self, call: Call) -> Awaitable[object]:
         handler = self._handler
         if handler is None:
-            handler = self._handler = self._make()
+            handler = self._handler = self._fold(self._patterns[self._start :], self._context, self._clock)
         return handler(call)
 
 
@@ -152,7 +171,7 @@ held_at_forks(_compiling)
 
 
 @functools.lru_cache(maxsize=1024)
-def bind(shape: Shape, passing: Passing) -> Callable[..., Any]:
+def bind(shape: Shape, passing: Passing) -> FunctionType:
     """Compile the text of a shape into a function that takes the values and returns the callable."""
     return compiled(str(shape), lambda: source(shape, passing))
 

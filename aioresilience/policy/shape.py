@@ -96,9 +96,9 @@ def shape_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> 
     return Shape(known, timed, all(pattern.clock is clock for pattern in active))
 
 
-def active_of(patterns: Sequence[AnyPattern], context: Context) -> list[AnyPattern]:
+def active_of(patterns: Sequence[AnyPattern], context: Context) -> tuple[AnyPattern, ...]:
     """Return the patterns that are not off."""
-    return [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
+    return tuple(pattern for pattern in patterns if pattern.mode_in(context) != "off")
 
 
 def part_of(pattern: AnyPattern, context: Context) -> Part | None:
