@@ -98,9 +98,8 @@ def _values(
     names: dict[str, object] = {"monotonic": clock.monotonic}
     for number, (pattern, part) in enumerate(zip(active, shape.parts, strict=True)):
         inner = _Later(fold, active, number + 1, context, clock)
-        values = {"p": pattern, "counts": pattern.counts, **_kept(pattern, part, context, inner)}
-        values |= {name.strip("_"): getattr(pattern, name) for name in part.fixed}
-        names |= {f"{name}{number}": value for name, value in values.items()}
+        names |= values_of(number, pattern, part)
+        names |= {f"{name}{number}": value for name, value in _kept(pattern, part, context, inner).items()}
     for number in range(len(active) + 1):
         if f"row{number}" in wanted:
             names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
@@ -176,7 +175,7 @@ def bind(shape: Shape, passing: Passing) -> FunctionType:
     return compiled(str(shape), lambda: source(shape, passing))
 
 
-def compiled(title: str, write: Callable[[], tuple[str, dict[str, object]]]) -> Callable[..., Any]:
+def compiled(title: str, write: Callable[[], tuple[str, dict[str, object]]]) -> FunctionType:
     """Compile the text that `write` gives with what it refers to, and return its function `bind`."""
     with _compiling, collector_paused():  # its trees have no cycles, and looking through all else costs more
         text, names = write()
