@@ -72,11 +72,10 @@ class Bound(Pattern[ConfigT]):
 
     def layer(self, inner: Handler, context: Context) -> Handler:
         """Open a scope, call, leave it: the one path through every bound."""
-        config, judge = self.config, Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        config, judge = self.config, context.judge()
         enforced, granted, line = self.enforcing(self.mode_in(context)), self.granted(config), self.timeline
 
         async def bounded(call: Call) -> object:
-            self.counts.begun += 1
             limit = self.limit(granted)
             if not enforced(call.caller):
                 return await self.watch(inner, call, limit)
@@ -93,7 +92,7 @@ class Bound(Pattern[ConfigT]):
                 return answer
             scope.leave(None)
             self.counts.done += 1
-            self.ended(limit, self.clock.monotonic() - scope.when + limit)
+            self.ended(limit, self.clock.monotonic() - scope.opened)
             return result
 
         return bounded
@@ -140,7 +139,7 @@ class Bound(Pattern[ConfigT]):
     def cut(self, scope: Scope, limit: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
         """Count a call that its scope cut, and build its error."""
         self.counts.failed += 1
-        return self._overrun(limit, self.clock.monotonic() - scope.when + limit, neutral, trace)
+        return self._overrun(limit, self.clock.monotonic() - scope.opened, neutral, trace)
 
     def _overrun(self, limit: float, elapsed: float, neutral: bool, trace: Trace | None) -> OperationTimeoutError:
         error = self.overrun(limit, elapsed)
@@ -155,7 +154,6 @@ class Bound(Pattern[ConfigT]):
     ) -> Exit:
         """Open a scope outside of `layer`, for context managers; what is returned closes it and says what to raise."""
         limit = self.limit(self.granted(self.config))
-        self.counts.begun += 1
         if not self.enforcing(mode)(caller):
             return self._watched(limit, trace)
         if limit <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -268,6 +269,12 @@ class Judge:
         if self.exceptions is not None:
             return FAILURE if self.exceptions.matches(error) else NEUTRAL
         return FAILURE if self.predicate is not None else self.classify.of_error(error)
+
+
+@functools.lru_cache(maxsize=256)
+def judge_of(classify: Classifier, attempt_timeout: float | None) -> Judge:
+    """Return the judge of the patterns without a rule of their own: one for all of them that are alike."""
+    return Judge(classify, attempt_timeout=attempt_timeout)
 
 
 def _ask(predicate: ErrorPredicate, error: Exception) -> bool:

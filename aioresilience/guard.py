@@ -23,6 +23,7 @@ class Guard(Pattern[ConfigT]):
     ticket stands for room that a function still occupies when only its caller is gone.
     """
 
+    refuses = True
     holds: ClassVar[bool] = False
     admits_observed: ClassVar[bool] = True
     """Whether a call that may turn out to be observed is asked for by `admit` like any other."""
@@ -74,7 +75,7 @@ class Guard(Pattern[ConfigT]):
 
     def judge(self, context: Context) -> Judge:
         """Return how this pattern tells failures from successes."""
-        return Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        return context.judge()
 
     def bound(self, context: Context) -> Callable[[Caller, Trace], Exit] | None:
         """Return what limits an admitted call in time outside of `layer`, None where nothing does."""
@@ -102,7 +103,6 @@ class Guard(Pattern[ConfigT]):
                 ticket = await enter(call.caller, call.noted())
                 if ticket is None:
                     return await inner(call)
-            counts.begun += 1
             if audience.steady and self.listening():
                 self.tell("admitted")
             try:
@@ -153,8 +153,7 @@ class Guard(Pattern[ConfigT]):
         return ticket
 
     def admitted(self) -> None:
-        """Count and tell that a call was let in."""
-        self.counts.begun += 1
+        """Tell that a call was let in."""
         if self.listening():
             self.tell("admitted")
 
@@ -235,6 +234,10 @@ class Guard(Pattern[ConfigT]):
 
     def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
         """Return the refusal of a call that cannot wait, counted and told."""
+        return self.told_away(caller, trace)
+
+    def told_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return a refusal, counted and told to whoever listens."""
         error, reason = self.refused(caller)
         self._refused(error, reason, trace)
         return error

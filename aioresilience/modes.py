@@ -40,10 +40,17 @@ def draw(key: str | None, turns: itertools.count[int]) -> float:
     return next(turns) * _GOLDEN % 1.0
 
 
+def _always(caller: Caller) -> bool:
+    return True
+
+
+def _never(caller: Caller) -> bool:
+    return False
+
+
 def enforcer(mode: Mode) -> Callable[[Caller], bool]:
     """Return what tells, call by call, whether to enforce."""
     if not isinstance(mode, Gradual):
-        enforced = mode == "enforce"
-        return lambda caller: enforced
+        return _always if mode == "enforce" else _never
     share, turns = mode.enforce, itertools.count(1)
     return lambda caller: draw(caller.key, turns) < share

@@ -28,7 +28,7 @@ from aioresilience.exceptions import (
     RejectionError,
     ResilienceError,
 )
-from aioresilience.failures import EVERY_EXCEPTION, Classifier
+from aioresilience.failures import EVERY_EXCEPTION, Classifier, Judge, judge_of
 from aioresilience.modes import Gradual, Mode, enforcer
 
 P = ParamSpec("P")
@@ -72,6 +72,9 @@ class PatternConfig(BaseModel):
         return self
 
 
+NO_MODES: Final[Mapping[str, Mode]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a layer knows of the policy around it."""
@@ -81,10 +84,14 @@ class Context:
     mode: Mode = "enforce"
     attempt_timeout: float | None = None
     idempotent: bool | None = None
-    modes: Mapping[str, Mode] = field(default_factory=dict)
+    modes: Mapping[str, Mode] = field(default_factory=lambda: NO_MODES)
     """The modes that this policy gives single patterns; one instance may be shared by policies that differ in it."""
     lasting: bool = False
     """Whether what a call holds lasts until its result is closed, as a streamed response is long after."""
+
+    def judge(self) -> Judge:
+        """Return how a pattern without a rule of its own tells failures from successes."""
+        return judge_of(self.classify, self.attempt_timeout)
 
 
 ALONE: Final = Context()
@@ -122,7 +129,9 @@ class Pattern(Generic[ConfigT]):
     config_type: ClassVar[type[PatternConfig]]
     pattern_type: ClassVar[PatternType]
     reasons: ClassVar[type[IntEnum] | None] = None
-    """The closed set of reasons for which it refuses."""
+    """The closed set of reasons for which it refuses, or fails a call."""
+    refuses: ClassVar[bool] = False
+    """Whether it may keep a call from starting."""
     splits: ClassVar[bool] = False
     """Whether a partitioned policy has an instance for each host or key: what it learns is about them, not about us."""
 
@@ -139,7 +148,7 @@ class Pattern(Generic[ConfigT]):
         self.policy: str | None = None
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.events = EventEmitter(self.name)
-        self.counts = Counts(self.reasons)
+        self.counts = Counts(self.reasons, refuses=self.refuses)
         self.handler = None if exceptions is None else ExceptionHandler.of(exceptions, self.name, self.type_name)
         self._alone: Handler | None = None
 
@@ -205,7 +214,7 @@ class Pattern(Generic[ConfigT]):
 
     def status(self) -> dict[str, object]:
         """Return the live state and the counts, fit for JSON."""
-        return {"name": self.name, **self.counts.as_dict()}
+        return self.counts.beside(self.name)
 
     def listening(self) -> bool:
         """Tell whether anybody wants this pattern's events."""

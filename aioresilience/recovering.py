@@ -48,7 +48,6 @@ class Recovering(Pattern[ConfigT]):
         reads = self.reads_results(plan)
 
         async def recovered(call: Call) -> object:
-            counts.begun += 1
             self.begin(plan)
             call.started = error = None
             try:

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
-from weakref import WeakKeyDictionary
+from typing import Final
 
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.timers import TimerQueue
@@ -22,6 +22,16 @@ STALL_GRACE = 0.02
 
 
 _current: ContextVar[Scope | None] = ContextVar("aioresilience_scope", default=None)
+
+
+class _Nowhere:
+    clock: Clock = SYSTEM_CLOCK
+    is_deadline = False
+    on_stall: Callable[[float], None] | None = None
+
+
+_NO_LOOP: Final = TimerQueue(_Nowhere(), None)
+"""The queue of no loop, whose task is None."""
 
 
 class Timeline:
@@ -42,8 +52,9 @@ class Timeline:
         self.clock = clock
         self.is_deadline = is_deadline
         self.on_stall = on_stall
-        self._queue = TimerQueue(self, None)
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, TimerQueue] = WeakKeyDictionary()
+        self._queue = _NO_LOOP
+        self._queues: tuple[TimerQueue, ...] = ()
+        """One for each loop; of one that another thread overwrites, the scopes that it has go on."""
 
     def open(self, limit: float) -> Scope:
         """Bound what the running task does from now until `Scope.leave` to so many seconds."""
@@ -52,9 +63,9 @@ class Timeline:
         if task is None:
             queue, task = self._arrive()
         scope = Scope()
-        scope.when = when = self.clock.monotonic() + limit
+        scope.opened = now = self.clock.monotonic()
+        scope.when = when = now + limit
         scope.expired = scope.stalled = False
-        scope._duration = limit
         scope._task = task
         scope._cancelling = task.cancelling()
         scope._token = _current.set(scope)
@@ -74,38 +85,36 @@ class Timeline:
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a timeout needs a running task: call it from a coroutine that runs in one")
-        queue = self._queue = self.queue(loop)
+        queue = self._queue
+        if queue.loop_ref is None or queue.loop_ref() is not loop:
+            queue = self._queue = self.queue(loop)
         return queue, task
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> TimerQueue:
         """Return the queue of a loop."""
-        queue = self._queues.get(loop)
-        if queue is None:
-            self._drop_closed()
-            queue = self._queues[loop] = TimerQueue(self, loop)
+        for queue in self._queues:
+            if queue.loop is loop:
+                return queue
+        queue = TimerQueue(self, loop)
+        self._queues = (*(one for one in self._queues if not one.is_over), queue)
         return queue
-
-    def _drop_closed(self) -> None:
-        """Forget loops that are closed: a timer left on one would keep it alive."""
-        for loop in [loop for loop in list(self._queues) if loop.is_closed()]:
-            self._queues.pop(loop, None)
 
 
 class Scope:
     """A bound on what runs inside it, on one task; `Timeline.open` makes it.
 
-    `when` is a monotonic instant. `expired` is set before the task is cancelled, so that guards inside can tell our
-    cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
+    `opened` and `when` are monotonic instants, its begin and its end. `expired` is set before the task is cancelled, so
+    that guards inside can tell our cut from a foreign cancel; `stalled` says that the loop, not the work, was late.
     """
 
     __slots__ = (
-        "_cancelling", "_duration", "_queue", "_task", "_token", "expired", "stalled", "when",
+        "_cancelling", "_queue", "_task", "_token", "expired", "opened", "stalled", "when",
     )  # fmt: skip
 
+    opened: float
     when: float
     expired: bool
     stalled: bool
-    _duration: float
     _queue: TimerQueue
     _task: asyncio.Task[object] | None
     _cancelling: int
@@ -160,7 +169,7 @@ class Scope:
         line = self._queue.line
         now = line.clock.monotonic()
         late = now - self.when
-        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * self._duration):
+        if not self.stalled and late > max(STALL_SECONDS, STALL_SHARE * (self.when - self.opened)):
             self.stalled = True
             self._queue.ring(self, now + STALL_GRACE)
             if line.on_stall is not None:

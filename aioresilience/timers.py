@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from threading import get_ident
-from typing import Protocol
+from typing import Final, Protocol
 
 from aioresilience.clock import Clock, Timer
 from aioresilience.straight import straight
@@ -40,22 +40,25 @@ Where asyncio keeps it elsewhere (3.14) it is empty, and asyncio is asked.
 """
 
 
+_NONE: Final[dict[Timed, Timer]] = {}
+
+
 class TimerQueue:
     """Scopes on one loop in the order of their ends, and the timer of the first.
 
     The timer is left to run when the first scope leaves: setting one costs more than finding nothing to do.
     """
 
-    __slots__ = ("_last", "_live", "_loop", "_scopes", "_timer", "_timers", "line")
+    __slots__ = ("_last", "_live", "_scopes", "_timer", "_timers", "line", "loop_ref")
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop | None) -> None:
         self.line = line
-        self._loop = None if loop is None else weakref.ref(loop)
+        self.loop_ref = None if loop is None else weakref.ref(loop)
         self._live: asyncio.BaseEventLoop | None = None
         """The loop while a timer is set, which holds it anyway; None for loops that do not tell their thread."""
         self._scopes: dict[Timed, None] = {}
         self._timer: Timer | None = None
-        self._timers: dict[Timed, Timer] = {}
+        self._timers = _NONE
         """Those of scopes that have one of their own."""
         self._last = 0.0
 
@@ -85,10 +88,23 @@ class TimerQueue:
 
     def ring(self, scope: Timed, when: float) -> None:
         """Set a timer for one scope alone."""
+        if self._timers is _NONE:
+            self._timers = {}
         self._timers[scope] = self.line.clock.call_at(self._here(), when, scope.fire)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop, None where it is gone."""
+        return None if self.loop_ref is None else self.loop_ref()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop is gone or closed: a timer left on it would keep it alive."""
+        loop = self.loop
+        return loop is None or loop.is_closed()
+
     def _here(self) -> asyncio.AbstractEventLoop:
-        loop = None if self._loop is None else self._loop()
+        loop = self.loop
         assert loop is not None, "whoever calls runs on it"
         return loop
 
@@ -115,7 +131,7 @@ class TimerQueue:
 
     def _tick(self) -> None:
         self._timer = self._live = None
-        now, loop = self.line.clock.monotonic(), None if self._loop is None else self._loop()
+        now, loop = self.line.clock.monotonic(), self.loop
         while self._scopes and loop is not None:
             first = next(iter(self._scopes))
             if first.when > now:

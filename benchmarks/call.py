@@ -48,19 +48,20 @@ def subjects() -> dict[str, Callable[[], Awaitable[object]]]:
 
     registry = Registry.from_text(YAML)
     ours = {name: registry.get(name)(bare) for name in registry}
-    return {"bare": bare, "wrapper": wrapper, "asyncio.timeout": asyncio_timeout, "open": _rejected(registry)} | ours
+    return {"bare": bare, "wrapper": wrapper, "asyncio.timeout": asyncio_timeout, "open": rejected(registry)} | ours
 
 
-def _rejected(registry: Registry) -> Callable[[], Awaitable[object]]:
+def rejected(registry: Registry) -> Callable[[], Awaitable[object]]:
+    """Return a call that an open breaker refuses."""
     policy = registry.get("circuit-breaker")
     opened = Policy("open", [CircuitBreaker("open", policy.patterns[0].config)])
     opened.patterns[0].force_open("for the benchmark")
     call = opened(bare)
 
-    async def rejected() -> None:
+    async def refused() -> None:
         try:  # noqa: SIM105  # contextlib.suppress would cost as much as the rejection
             await call()
         except CircuitBreakerOpenError:
             pass
 
-    return rejected
+    return refused

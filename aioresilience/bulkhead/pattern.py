@@ -187,9 +187,10 @@ class Bulkhead(Guard[BulkheadConfig]):
         """The counts under the names of 0.2."""
         counts, machine = self.counts, self.machine
         rejected = sum(counts.rejected.values())
-        average = self._wait_time / counts.started if counts.started else 0.0
+        let_in = counts.started + machine.active
+        average = self._wait_time / let_in if let_in else 0.0
         return BulkheadMetrics(
-            counts.started + rejected, counts.succeeded, rejected,
+            let_in + rejected, counts.succeeded, rejected,
             machine.active, machine.peak, self._wait_time, average,
         )  # fmt: skip
 

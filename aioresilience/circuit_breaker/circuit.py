@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final, Self, cast
@@ -13,7 +12,7 @@ from aioresilience.circuit_breaker.config import CircuitConfig
 from aioresilience.circuit_breaker.machine import CLOSED, HALF_OPEN, OPEN, CircuitMachine, CircuitState, Note
 from aioresilience.circuit_breaker.own_timeout import OwnTimeout
 from aioresilience.clock import Clock
-from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent
+from aioresilience.events import CircuitBreakerEvent, EventType, PatternType, ResilienceEvent, audience
 from aioresilience.exceptions import (
     CircuitBreakerOpenError,
     CircuitBreakerReason,
@@ -21,11 +20,12 @@ from aioresilience.exceptions import (
     RejectionError,
 )
 from aioresilience.exceptions.errors import UNSAID
-from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome
+from aioresilience.failures import FAILURE, SUCCESS, ErrorPredicate, Judge, Matcher, Outcome, judge_of
 from aioresilience.guard import Guard
 from aioresilience.modes import enforcer
 from aioresilience.pattern import ALONE, Context
 
+_new = Exception.__new__
 _OPEN, _BUSY = CircuitBreakerReason.CIRCUIT_OPEN, CircuitBreakerReason.HALF_OPEN_REJECTION
 _NAMES = {state: state.name.lower() for state in CircuitState}
 _MOMENTS = {"succeeded": EventType.CALL_SUCCESS, "failed": EventType.CALL_FAILURE}
@@ -56,7 +56,6 @@ class Circuit(Guard[CircuitConfig]):
         config = config or CircuitConfig()
         super().__init__(name, config, exceptions=exceptions, clock=clock)
         self.machine = CircuitMachine(config, rng)
-        self._telling = threading.Lock()
         self._enforced = enforcer(self.mode_in(ALONE))
         self._changed = 0.0
         self._failed: tuple[float, float] | None = None
@@ -114,33 +113,27 @@ class Circuit(Guard[CircuitConfig]):
     def refused(self, caller: Caller) -> tuple[RejectionError, CircuitBreakerReason]:
         """Return the refusal and its reason; the error puts off what it says."""
         machine, kind = self.machine, self.error_type
-        state, streak = machine.state, machine.streak
-        if state is HALF_OPEN:
-            probes = len(machine.live)
-            return kind.__new__(kind, UNSAID, Circuit._say_busy, self, probes, streak), _BUSY
-        wait, forced = machine.probe_at - self.clock.monotonic(), machine.forced
-        return kind.__new__(kind, UNSAID, Circuit._say_open, self, state, streak, wait, forced), _OPEN
+        if machine.state is HALF_OPEN:
+            return _new(kind, UNSAID, _say_busy, self, len(machine.live), machine.streak), _BUSY
+        wait, streak = machine.probe_at - self.clock.monotonic(), machine.streak
+        return _new(kind, UNSAID, _say_open, self, machine.state, streak, wait, machine.forced), _OPEN
 
-    def _say_busy(self, probes: int, failures: int) -> RejectionError:
-        message = f"circuit breaker {self.name!r} is half-open, and its {probes} probes are under way"
-        return self.reject(_BUSY, message, state=_NAMES[HALF_OPEN], failure_count=failures)
-
-    def _say_open(self, state: CircuitState, failures: int, wait: float, forced: str | None) -> RejectionError:
-        message, about = f"circuit breaker {self.name!r} is ", {"state": _NAMES[state], "failure_count": failures}
-        if forced is not None:
-            return self.reject(_OPEN, f"{message}forced: {forced}", None, **about, forced=forced)
-        wait = max(0.0, wait)
-        return self.reject(_OPEN, f"{message}open, next probe in {wait:.3g} s", wait, **about)
+    def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
+        """Return the refusal, counted and told: while the circuit is open, calls do little else."""
+        machine = self.machine
+        if trace or audience.size or machine.state is not OPEN:
+            return self.told_away(caller, trace)
+        self.counts.rejected["CIRCUIT_OPEN"] += 1
+        wait = machine.probe_at - self.clock.monotonic()
+        return _new(self.error_type, UNSAID, _say_open, self, OPEN, machine.streak, wait, machine.forced)
 
     def judge(self, context: Context) -> Judge:
         """Let `failure_exceptions` and `failure_predicate` win over `classify`."""
-        config = self.config
-        return Judge(
-            context.classify,
-            None if config.failure_exceptions is None else Matcher(config.failure_exceptions),
-            cast("ErrorPredicate | None", config.failure_predicate),
-            context.attempt_timeout or config.timeout,
-        )
+        config, timeout = self.config, context.attempt_timeout or self.config.timeout
+        if config.failure_exceptions is None and config.failure_predicate is None:
+            return judge_of(context.classify, timeout)
+        own = None if config.failure_exceptions is None else Matcher(config.failure_exceptions)
+        return Judge(context.classify, own, cast("ErrorPredicate | None", config.failure_predicate), timeout)
 
     @property
     def reads_start(self) -> bool:
@@ -258,12 +251,12 @@ class Circuit(Guard[CircuitConfig]):
     def _announce(self) -> None:
         """Publish what the machine did, in order, whichever threads made it do so."""
         notes = self.machine.notes
-        while notes and self._telling.acquire(blocking=False):
+        while notes and notes.telling.acquire(blocking=False):
             try:
                 while notes:
                     self._publish(notes.popleft())
             finally:
-                self._telling.release()
+                notes.telling.release()
 
     def _publish(self, note: Note) -> None:
         wall = self.clock.wall()
@@ -276,3 +269,16 @@ class Circuit(Guard[CircuitConfig]):
                 note.old, note.new, note.failures, note.successes,
             )  # fmt: skip
             self.events.publish(event)
+
+
+def _say_busy(circuit: Circuit, probes: int, failures: int) -> RejectionError:
+    message = f"circuit breaker {circuit.name!r} is half-open, and its {probes} probes are under way"
+    return circuit.reject(_BUSY, message, state=_NAMES[HALF_OPEN], failure_count=failures)
+
+
+def _say_open(circuit: Circuit, state: CircuitState, failures: int, wait: float, forced: str | None) -> RejectionError:
+    message, about = f"circuit breaker {circuit.name!r} is ", {"state": _NAMES[state], "failure_count": failures}
+    if forced is not None:
+        return circuit.reject(_OPEN, f"{message}forced: {forced}", None, **about, forced=forced)
+    wait = max(0.0, wait)
+    return circuit.reject(_OPEN, f"{message}open, next probe in {wait:.3g} s", wait, **about)

@@ -47,8 +47,21 @@ class Note:
     successes: int
 
 
-NOTHING: Final[deque[Note]] = deque()
+class Notes(deque[Note]):
+    """The notes of a circuit, and what whoever publishes them holds."""
+
+    __slots__ = ("telling",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.telling = threading.Lock()
+
+
+NOTHING: Final = Notes()
 """The notes of circuits that never had any: an empty deque of its own takes 0.6 KB."""
+
+
+NO_PROBES: Final[dict[object, float]] = {}
 
 
 class CircuitMachine:
@@ -70,7 +83,7 @@ class CircuitMachine:
         self.notes = NOTHING
         self.state = CLOSED
         self.forced: str | None = None
-        self.live: dict[object, float] = {}
+        self.live = NO_PROBES
         self.successes = 0
         self.opened_at = self.probe_at = 0.0
         self._rng = rng
@@ -95,7 +108,7 @@ class CircuitMachine:
             if len(self.live) >= self.config.half_open_max_calls:
                 return None
             probe = Probe()
-            self.live[probe] = now
+            self.live = {**self.live, probe: now}
             if self._unheard is None:
                 self._unheard = now
             return probe
@@ -159,8 +172,8 @@ class CircuitMachine:
                 return self.ticket
             by_hand = (probe for probe in self.live if isinstance(probe, Probe) and probe.by_hand)
             probe = next(by_hand, None) or Probe()
-            if self.state is HALF_OPEN:
-                self.live.setdefault(probe, now)
+            if self.state is HALF_OPEN and probe not in self.live:
+                self.live = {**self.live, probe: now}
             return probe
 
     def _return(self, ticket: object, now: float) -> bool:
@@ -220,14 +233,14 @@ class CircuitMachine:
             self._note("state_change", why, state)
         self.state = state
         self.ticket = None
-        self.live.clear()
+        self.live = NO_PROBES
         self._unheard = None
         self.successes = 0
 
     def _note(self, what: str, why: str, new: CircuitState | None = None) -> None:
         new = self.state if new is None else new
         if self.notes is NOTHING:
-            self.notes = deque()
+            self.notes = Notes()
         self.notes.append(Note(what, self.state, new, why, self.failures_in_row, self.successes))
 
     def _schedule(self) -> None:

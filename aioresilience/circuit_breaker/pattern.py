@@ -56,7 +56,7 @@ class CircuitBreaker(Circuit):
         rng: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(name, config, exceptions, clock=clock, rng=rng)
-        self._by_hand: WeakKeyDictionary[asyncio.Task[object], object] = WeakKeyDictionary()
+        self._by_hand: WeakKeyDictionary[asyncio.Task[object], object] | None = None
         self._settled_before = (0, 0, 0)
 
     call = Circuit.execute
@@ -81,10 +81,16 @@ class CircuitBreaker(Circuit):
         if isinstance(ticket, Probe):
             ticket.by_hand = True
         if (task := asyncio.current_task()) is not None:
-            self._by_hand[task] = ticket
+            self._given_by_hand()[task] = ticket
         if self.listening():
             self.tell("admitted")
         return True
+
+    def _given_by_hand(self) -> WeakKeyDictionary[asyncio.Task[object], object]:
+        with self.machine.lock:
+            if self._by_hand is None:
+                self._by_hand = WeakKeyDictionary()
+            return self._by_hand
 
     def _refused_by_hand(self) -> bool:
         if not self._enforced(ANYONE):
@@ -105,9 +111,8 @@ class CircuitBreaker(Circuit):
         self._report(FAILURE)
 
     def _report(self, outcome: Outcome) -> None:
-        now, task = self.clock.monotonic(), asyncio.current_task()
-        ticket = None if task is None else self._by_hand.pop(task, None)
-        self.counts.begun += 1
+        now, task, given = self.clock.monotonic(), asyncio.current_task(), self._by_hand
+        ticket = None if task is None or given is None else given.pop(task, None)
         self.counts.settle(outcome)
         self.settle(self.machine.claim(now) if ticket is None else ticket, outcome, None)
         if self.listening():

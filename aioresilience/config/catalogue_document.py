@@ -249,6 +249,11 @@ DOCUMENT: Mapping[str, Entry] = {
         "A pattern that is in use raised when it was given the config of the new document; everything was put back.",
         "Correct the value that the message names; for a pattern of your own, check values in its config class.",
     ),
+    "AR322": Entry(
+        "Another reload has not come to its end.",
+        "Reloads come one after the other, and the one before has taken half a minute: a file system may hang.",
+        "Look at `reloading` in the status, which names what began it; mend the mount, then ask again.",
+    ),
     "AR323": Entry(
         "The setting in the environment is malformed.",
         "`WATCH` and `STRICT` take true or false, `MAX_BYTES` takes a whole number of bytes.",

@@ -115,7 +115,7 @@ class FallbackHandler(Replace[FallbackConfig]):
         return Plan(
             sources(config, self.name, self.clock),
             None if kinds is None else Matcher(kinds),
-            Judge(context.classify, attempt_timeout=context.attempt_timeout),
+            context.judge(),
             config.reraise_on_fallback_failure,
             enforcer(self.mode_in(context)),
         )

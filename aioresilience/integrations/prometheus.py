@@ -6,16 +6,20 @@ Nothing is counted twice and nothing happens between scrapes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
+from aioresilience.collector import collector_paused
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.metrics import CATALOGUE, Metric, View
 from aioresilience.pattern import AnyPattern
 from aioresilience.registry import Registry
+from aioresilience.registry.loading import pace
 
 with extra("prometheus", "prometheus-client"):
     from prometheus_client import REGISTRY, CollectorRegistry
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
+    from prometheus_client.samples import Sample
 
 __all__ = ["ResilienceCollector", "register"]
 
@@ -35,12 +39,52 @@ class ResilienceCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Read every metric."""
-        view = View(self._registry, self._patterns)
-        for metric in CATALOGUE:
-            family = _family(metric)
-            for labels, value in metric.read(view):
-                family.add_metric(labels, value)
-            yield family
+        look = _Look(self._registry, self._patterns)
+        with collector_paused():  # which would go through all that is made here again and again
+            for metric in CATALOGUE:
+                family = _family(metric)
+                family.samples = _Samples(family, metric, look)  # type: ignore[assignment]  # it is read as a list is
+                yield family
+            look.forget()
+
+
+class _Look:
+    """The one look at a registry that the families of a collection share, made when the first of them is read."""
+
+    def __init__(self, registry: Registry | None, patterns: tuple[AnyPattern, ...]) -> None:
+        self._view: View | None = None
+        self._make = partial(View, registry, patterns)
+
+    @property
+    def view(self) -> View:
+        """The look, a new one after `forget`."""
+        if self._view is None:
+            self._view = self._make()
+        return self._view
+
+    def forget(self) -> None:
+        """Let go of it bit by bit: of thousands of policies at once would hold the interpreter."""
+        if self._view is not None:
+            self._view.forget(pace())
+        self._view = None
+
+
+class _Samples:
+    """The samples of a family, each made when its line is written: ten thousand policies have half a million."""
+
+    def __init__(self, family: Family, metric: Metric, look: _Look) -> None:
+        self._name = family.name + ("_total" if metric.kind == "counter" else "")
+        self._metric = metric
+        self._look = look
+
+    def __iter__(self) -> Iterator[Sample]:
+        breathe, names = pace(), self._metric.labels
+        for labels, value in self._metric.read(self._look.view):
+            breathe()
+            yield Sample(self._name, dict(zip(names, labels, strict=True)), value)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _family(metric: Metric) -> Family:

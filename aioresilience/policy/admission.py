@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from aioresilience.bound import Bound
 from aioresilience.calls import Caller, Exit, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import audience
-from aioresilience.failures import SUCCESS, Judge
+from aioresilience.failures import SUCCESS
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
+from aioresilience.policy.frame import SOMETIME
+from aioresilience.policy.passage import Held, passage
 from aioresilience.recovering import Repeat, Replace
 
 
@@ -46,7 +48,7 @@ class _BoundStep:
     def __init__(self, pattern: Bound, context: Context) -> None:  # type: ignore[type-arg]  # of any config
         self.pattern = pattern
         self.config = pattern.config
-        self.judge = Judge(context.classify, attempt_timeout=context.attempt_timeout)
+        self.judge = context.judge()
         self.mode = pattern.mode_in(context)
 
 
@@ -68,15 +70,20 @@ _Step = _GuardStep | _BoundStep | _LimitStep
 class Entrance:
     """What all admissions under the same patterns have in common, made once."""
 
-    __slots__ = ("clock", "skipped", "steps")
-
-    leads_on: ClassVar[bool] = False
-    """Whether each caller has another entrance of its own."""
+    __slots__ = ("clock", "judged", "leads_on", "passage", "skipped", "steps", "timed")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
+        self.leads_on = False
+        """Whether each caller has another entrance of its own."""
         active = [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
         self.steps = tuple(step for pattern in active for step in _steps(pattern, context))
+        guards = [step for step in self.steps if isinstance(step, _GuardStep)]
+        self.judged = frozenset(status for step in guards for status in step.outcomes)
+        """The statuses that are not a success to every guard."""
+        self.timed = any(step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards)
+        """Whether somebody makes something of the instant at which the last guard was passed."""
+        self.passage = passage(active, guards, context, clock) if guards == [*self.steps] else None
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))
         """What can only run a function again, or answer in its place."""
 
@@ -84,7 +91,6 @@ class Entrance:
         """Return where this caller goes in, and what must hear of its end, where `leads_on`."""
         return self, None
 
-    @property
     def is_current(self) -> bool:
         """Whether no pattern has been retuned since."""
         for step in self.steps:  # noqa: SIM110  # asked for every request; a generator costs as much as an admission
@@ -106,69 +112,78 @@ def _steps(pattern: AnyPattern, context: Context) -> Iterator[_Step]:
 class Admission:
     """One entry: takes a ticket of every guard, opens every bound, and undoes all of it at the end.
 
-    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits.
-    After an error `report` gives an ExceptionConfig its say.
+    `enter` and `leave` are for what begins and ends in different functions; `begin` is `enter` as far as nobody waits,
+    `wait` the rest of it. After an error `report` gives an ExceptionConfig its say.
     """
 
-    __slots__ = ("_caller", "_entrance", "_failed", "_rest", "_started", "_tickets", "_trace", "_waits_at")
+    __slots__ = ("_caller", "_entrance", "_failed", "_started", "_trace", "_waits_at", "held")
+
+    _waits_at: _GuardStep | None
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
-        self._tickets: list[tuple[_GuardStep | None, Any]] = []  # without a guard, an Exit
-        self._rest: Iterator[_Step] | None = None
-        self._waits_at: _GuardStep | None = None
+        self.held: Held | None = None
         self._trace: Trace | None = None
         self._started: float | None = None
         self._failed: tuple[_Failure, ...] = ()
 
     async def enter(self) -> None:
         """Pass every guard, waiting where one makes us wait, or raise the refusal and hold nothing."""
-        while not self.begin():
-            step, self._waits_at = self._waits_at, None
-            assert step is not None
-            try:
-                ticket = await step.wait(self._caller, self._noted())
-            except BaseException as error:
-                _raise(error, self.leave(error))
-                raise
-            if ticket is not None:
-                self._tickets.append((step, ticket))
-                step.pattern.admitted()
+        if not self.begin():
+            await self.wait()
 
-    def begin(self) -> bool:
-        """Pass the guards that let us in at once; False where one does not, and `enter` has to wait or to refuse."""
-        entrance, caller, tickets, rest = self._entrance, self._caller, self._tickets, self._rest
-        if self._waits_at is not None:
-            return False
+    async def wait(self) -> None:
+        """Wait at the guard where `begin` stopped, and pass the rest; or raise the refusal and hold nothing."""
+        steps, stop = self._entrance.steps, self._waits_at
         try:
-            if rest is None:
-                if entrance.leads_on:
-                    entrance = self._lead_on()
-                rest = iter(entrance.steps)
-            for step in rest:
-                if not isinstance(step, _GuardStep):
-                    tickets.append((None, self._open(step)))
-                    continue
-                ticket = step.admit(caller)
-                if ticket is None:
-                    self._rest, self._waits_at = rest, step
-                    return False
-                tickets.append((step, ticket))
-                step.counts.begun += 1
-                if audience.steady and step.pattern.listening():
-                    step.pattern.tell("admitted")
+            while stop is not None:
+                ticket = await stop.wait(self._caller, self._noted())
+                if ticket is not None:
+                    self.held = stop, ticket, self.held
+                    stop.pattern.admitted()
+                stop = self._pass(steps[steps.index(stop) + 1 :])
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = entrance.clock.monotonic()
+        self._started = self._entrance.clock.monotonic()
+
+    def begin(self) -> bool:
+        """Pass the guards that let us in at once; False where one does not, and `wait` has to follow."""
+        entrance = self._entrance
+        try:
+            if entrance.leads_on:
+                entrance = self._lead_on()
+            passage = None if audience.steady else entrance.passage
+            stop = self._pass(entrance.steps) if passage is None else passage.enter(self, self._caller)
+        except BaseException as error:
+            _raise(error, self.leave(error))
+            raise
+        if stop is not None:
+            self._waits_at = stop
+            return False
+        self._started = entrance.clock.monotonic() if entrance.timed else SOMETIME
         return True
 
+    def _pass(self, steps: Iterable[_Step]) -> _GuardStep | None:
+        """Take one step after the other; return the guard that does not let us in."""
+        for step in steps:
+            if not isinstance(step, _GuardStep):
+                self.held = None, self._open(step), self.held
+                continue
+            ticket = step.admit(self._caller)
+            if ticket is None:
+                return step
+            self.held = step, ticket, self.held
+            if audience.steady and step.pattern.listening():
+                step.pattern.tell("admitted")
+        return None
+
     def _lead_on(self) -> Entrance:
-        """Return this caller's own entrance, which it goes through from now on."""
+        """Find this caller's own entrance, which it goes through from now on."""
         self._entrance, leave = self._entrance.entered(self._caller)
         if leave is not None:
-            self._tickets.append((None, leave))
+            self.held = None, leave, self.held
         return self._entrance
 
     def _open(self, step: _BoundStep | _LimitStep) -> Exit:
@@ -186,13 +201,12 @@ class Admission:
 
     def leave(self, error: BaseException | None = None) -> BaseException | None:
         """Give everything back, once; return the error to raise, which is another one where a bound cut us short."""
-        tickets, started = self._tickets, self._started
-        while tickets:
-            step, ticket = tickets.pop()
+        while self.held is not None:
+            step, ticket, self.held = self.held
             if step is None:
                 error = ticket(error)
                 continue
-            reason = step.pattern.give(ticket, error, started, step.judge)
+            reason = step.pattern.give(ticket, error, self._started, step.judge)
             if error is not None and reason is not None and step.pattern.handler is not None:
                 self._failed += ((step.pattern, reason, error),)
         return error
@@ -205,18 +219,19 @@ class Admission:
 
     def answered(self, status: int) -> None:
         """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
-        tickets, started = self._tickets, self._started
-        while tickets:
-            step, ticket = tickets.pop()
+        entrance, held = self._entrance, self.held
+        plain = not audience.steady and status not in entrance.judged
+        if plain and entrance.passage is not None and held is not None:
+            self.held = entrance.passage.leave(held, self._started)
+        while self.held is not None:
+            step, ticket, self.held = self.held
             if step is None:
                 ticket(None)
-                continue
-            outcome = step.outcomes.get(status, SUCCESS)
-            if outcome is not SUCCESS or (audience.steady and step.pattern.listening()):
-                step.pattern.settled(ticket, outcome, started)
-            else:
+            elif plain:
                 step.counts.done += 1
-                step.settle(ticket, SUCCESS, started)
+                step.settle(ticket, SUCCESS, self._started)
+            else:
+                step.pattern.settled(ticket, step.outcomes.get(status, SUCCESS), self._started)
 
     async def __aenter__(self) -> None:
         await self.enter()

@@ -24,7 +24,7 @@ class Divided(Snapshot):
         self._unmade, self.made = None, own.patterns
         self.context, self.generation = own.context, own.generation
         self.clock = own.clock
-        self._block = self._answers = None
+        self._block = self._answers = self.served = None
         self.replaced = False
         self.in_use = True
         self.run = self._run
@@ -94,12 +94,11 @@ class _PartitionedEntrance(Entrance):
 
     __slots__ = ("_divided", "_of")
 
-    leads_on = True
-
     def __init__(self, divided: Divided, of: Callable[[Snapshot], Entrance]) -> None:
         super().__init__(divided.patterns, divided.context, divided.clock)
         self._divided = divided
         self._of = of
+        self.leads_on = True
 
     def entered(self, caller: Caller) -> tuple[Entrance, Exit | None]:
         """Return the entrance of the caller's partition, and what counts the caller out of it."""

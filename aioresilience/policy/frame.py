@@ -33,7 +33,7 @@ NAMES: Final[dict[str, object]] = {
 def frame(shape: Shape, passing: Passing) -> Lines:
     """Write out the body of the function for a shape, which hands the call's arguments on as `passing` says."""
     if not shape.is_one_guard:
-        yield f"started = trace = {'begun = ' if shape.mark == 'begun' else ''}None"
+        yield "started = trace = None"
     yield from _body(shape, 0, passing)
     yield "return result"
 
@@ -43,10 +43,6 @@ def _body(shape: Shape, n: int, passing: Passing) -> Lines:
         yield from WRITERS[shape.parts[n].kind](shape, n, list(_body(shape, n + 1, passing)), passing)
         return
     row = f"row{n}" if shape.row(n) else None
-    if row is not None:
-        yield f"{row}.started += 1"
-    if shape.mark == "begun":
-        yield "begun = True"
     if shape.timed or not shape.is_one_guard:
         yield "started = monotonic()" if shape.timed else "started = SOMETIME"
     yield f"result = await func({passing.handed})"
@@ -64,14 +60,11 @@ def _guard(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
     else:
         yield f"{INDENT}{'if trace is None: ' if n else ''}trace = []"
         yield f"{INDENT}ticket{n} = await k{n}.enter(caller, trace)"
-    if alone:
-        yield f"{charged}counts{n}.begun += 1"
     if "admitted" in part.told:
         yield f"if {'' if part.sure else f'ticket{n} is not None and '}{_heard(n)}: p{n}.tell('admitted')"
     yield "try:"
     yield from deeper(inner)
     yield "except BaseException as error:"
-    yield from deeper(_begun(shape, n))
     failed = f"p{n}.settle_error(ticket{n}, error, {_started(shape)}, k{n}.judge)"
     yield f"{INDENT}{charged}" + (f"await p{n}.report_failure({failed}, error)" if part.handled else failed)
     yield f"{INDENT}raise"
@@ -106,32 +99,19 @@ def _settled(shape: Shape, n: int, alone: bool) -> Lines:
         yield f"if {_heard(n)}: p{n}.tell('succeeded')"
 
 
-def _begun(shape: Shape, n: int) -> Lines:
-    """Count the start of a call that ended before the row had counted it."""
-    if n in shape.row(n + 1) and n + 1 < len(shape.parts):
-        yield f"if {shape.mark} is None: counts{n}.begun += 1"
-
-
 def _answered(shape: Shape, n: int) -> Lines:
     """Count, for the parts further out, a call that something else than the function has answered."""
     if shape.row(n):
-        yield f"if {shape.mark} is None:"
-        yield f"{INDENT}{shape.mark} = {'True' if shape.mark == 'begun' else 'SOMETIME'}"
-        yield f"{INDENT}row{n}.started += 1"
         yield f"row{n}.succeeded += 1"
 
 
 def _bound(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
     alone = n not in shape.row(n + 1)
-    if alone:
-        yield f"counts{n}.begun += 1"
     yield f"limit{n} = p{n}.limit(granted{n})"
     if not shape.parts[n].late:
         yield from _within(shape, n, inner, alone)
         return
     yield f"if limit{n} <= 0:"
-    if not alone:
-        yield f"{INDENT}counts{n}.begun += 1"
     yield f"{INDENT}await p{n}.refuse(k{n}.config, limit{n}, trace)"
     yield f"{INDENT}raise AssertionError('it has raised')"
     yield from _within(shape, n, inner, alone)
@@ -142,20 +122,17 @@ def _within(shape: Shape, n: int, inner: list[str], alone: bool) -> Lines:
     yield "try:"
     yield from deeper(inner)
     yield "except BaseException as error:"
-    yield from deeper(_begun(shape, n))
     yield f"{INDENT}if not p{n}.was_cut(scope{n}, error, started, k{n}.judge): raise"
     yield f"{INDENT}await p{n}.failed(scope{n}, limit{n}, error, started, k{n}.config, k{n}.judge, trace)"
     yield f"{INDENT}raise"
     yield f"scope{n}.leave(None)"
     if alone:
         yield f"counts{n}.done += 1"
-    yield f"p{n}.ended(limit{n}, monotonic() - scope{n}.when + limit{n})"
+    yield f"p{n}.ended(limit{n}, monotonic() - scope{n}.opened)"
 
 
 def _recovering(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lines:
     part, alone = shape.parts[n], n not in shape.row(n + 1)
-    if alone:
-        yield f"counts{n}.begun += 1"
     yield f"p{n}.begin(plan{n})"
     yield f"error{n} = None"
     yield "try:"
@@ -163,7 +140,6 @@ def _recovering(shape: Shape, n: int, inner: list[str], passing: Passing) -> Lin
     yield "except BaseException as error:"
     yield f"{INDENT}error{n} = error"
     yield f"if error{n} is not None:"
-    yield from deeper(_begun(shape, n))
     yield from deeper(_again(n, f"p{n}.recover(plan{n}, call{n}, error{n}, k{n}.inner)", f"error{n} = None", passing))
     yield from deeper(_answered(shape, n))
     if part.reads or alone:

@@ -14,7 +14,8 @@ import linecache
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import FunctionType
+from typing import Final
 
 from aioresilience.bound import Bound
 from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace
@@ -29,7 +30,7 @@ from aioresilience.policy.clocking import AUDIENCE, INSTANT, read_once
 from aioresilience.policy.frame import INDENT, NAMES, deeper, frame
 from aioresilience.policy.inline import Writer
 from aioresilience.policy.passing import ANYHOW, Passing, passing_of
-from aioresilience.policy.shape import OF_A_PATTERN, Shape, active_of, shape_of
+from aioresilience.policy.shape import OF_A_PATTERN, Part, Shape, active_of, shape_of
 from aioresilience.policy.trees import nodes, stored
 from aioresilience.recovering import Recovering
 from aioresilience.scope import Scope, Timeline
@@ -49,7 +50,10 @@ RUN: Final = Passing("func, args, kwargs, caller", "*args, **kwargs", "args", "k
 def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold) -> Run | None:
     """Return the one callable for any function, None where the patterns must be folded."""
     shape = shape_of(patterns, context, clock)
-    return None if shape is None else bind(shape, RUN)(**_values(shape, patterns, context, clock, fold))
+    if shape is None:
+        return None
+    made = bind(shape, RUN)
+    return made(**_values(made, shape, patterns, context, clock, fold))  # type: ignore[no-any-return]  # by exec
 
 
 def fuse_around(
@@ -63,13 +67,14 @@ def fuse_around(
     shape = shape_of(patterns, context, clock)
     if shape is None:
         return None
-    values = _values(shape, patterns, context, clock, fold)
-    wrapper = bind(shape, passing_of(func))(**values, func=func, policy=policy, snapshot=snapshot)
+    made = bind(shape, passing_of(func))
+    values = _values(made, shape, patterns, context, clock, fold)
+    wrapper = made(**values, func=func, policy=policy, snapshot=snapshot)
     wrapper.__defaults__, wrapper.__kwdefaults__ = (
         getattr(func, "__defaults__", None),
         getattr(func, "__kwdefaults__", None),
     )
-    return wrapper  # type: ignore[no-any-return]  # made by exec
+    return wrapper  # type: ignore[no-any-return]  # by exec
 
 
 def prepare(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
@@ -86,62 +91,75 @@ def code_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> s
 
 
 def _values(
-    shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
+    made: FunctionType, shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
 ) -> dict[str, object]:
-    """Return what the text refers to, by name."""
-    active = active_of(patterns, context)
+    """Return what the text refers to, by name; a row only where it does, since the counts keep it for ever."""
+    active, wanted = active_of(patterns, context), made.__code__.co_varnames[: made.__code__.co_kwonlyargcount]
     names: dict[str, object] = {"monotonic": clock.monotonic}
     for number, (pattern, part) in enumerate(zip(active, shape.parts, strict=True)):
-        kept = _kept(pattern, context)
-        if isinstance(pattern, Recovering):
-            kept.inner = _Later(fold, active[number + 1 :], context, clock)
-        values = {"p": pattern, "counts": pattern.counts, "k": kept, "plan": kept.plan, "granted": kept.granted}
-        values |= {name.strip("_"): getattr(pattern, name) for name in part.fixed}
-        if isinstance(pattern, Bound):
-            values["line"] = pattern.timeline
-        names |= {f"{name}{number}": value for name, value in values.items()}
+        inner = _Later(fold, active, number + 1, context, clock)
+        names |= values_of(number, pattern, part)
+        names |= {f"{name}{number}": value for name, value in _kept(pattern, part, context, inner).items()}
     for number in range(len(active) + 1):
-        names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
+        if f"row{number}" in wanted:
+            names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
     return names
 
 
-@dataclass(slots=True)
-class Kept:
-    """What a layer captures when it is built, for the rest of its calls."""
-
-    judge: Judge | None = None
-    of_result: Callable[[object], Outcome] | None = None
-    enter: Callable[[Caller, Trace], Awaitable[object | None]] | None = None
-    config: PatternConfig | None = None
-    granted: float | None = None
-    plan: object = None
-    inner: Handler | None = None
-
-
-def _kept(pattern: AnyPattern, context: Context) -> Kept:
+def _kept(pattern: AnyPattern, part: Part, context: Context, inner: Handler) -> dict[str, object]:
+    """Return what a layer captures when it is built, for the rest of its calls."""
     if isinstance(pattern, Guard):
-        judge = pattern.judge(context)
-        return Kept(judge, judge.classify.of_result, pattern.entry(pattern.mode_in(context)))
+        judge, enter = pattern.judge(context), None if part.turns_away else pattern.entry(pattern.mode_in(context))
+        return {"k": KeptByGuard(judge, judge.classify.of_result if part.reads else None, enter)}
     if isinstance(pattern, Bound):
-        judge = Judge(context.classify, attempt_timeout=context.attempt_timeout)
-        return Kept(judge, config=pattern.config, granted=pattern.granted(pattern.config))
+        config = pattern.config
+        kept = KeptByBound(context.judge(), config)
+        return {"k": kept, "granted": pattern.granted(config), "line": pattern.timeline}
     assert isinstance(pattern, Recovering)
-    return Kept(plan=pattern.plan(context))
+    return {"k": KeptByRecovering(inner), "plan": pattern.plan(context)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByGuard:
+    """What a guard captures: how it judges, and where a call goes that is not admitted at once."""
+
+    judge: Judge
+    of_result: Callable[[object], Outcome] | None
+    enter: Callable[[Caller, Trace], Awaitable[object | None]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByBound:
+    """What a bound captures: how it judges, and its config."""
+
+    judge: Judge
+    config: PatternConfig
+
+
+@dataclass(frozen=True, slots=True)
+class KeptByRecovering:
+    """What retry and fallback capture: the patterns further in."""
+
+    inner: Handler
 
 
 class _Later:
-    """Folds the patterns further in when the first attempt has failed, since most never do."""
+    """Folds the patterns from `start` on when the first attempt has failed, since most never do."""
 
-    __slots__ = ("_handler", "_make")
+    __slots__ = ("_clock", "_context", "_fold", "_handler", "_patterns", "_start")
 
-    def __init__(self, fold: Fold, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
-        self._make: Callable[[], Handler] = functools.partial(fold, patterns, context, clock)
+    def __init__(self, fold: Fold, patterns: Sequence[AnyPattern], start: int, context: Context, clock: Clock) -> None:
+        self._fold = fold
+        self._patterns = patterns
+        self._start = start
+        self._context = context
+        self._clock = clock
         self._handler: Handler | None = None
 
     def __call__(self, call: Call) -> Awaitable[object]:
         handler = self._handler
         if handler is None:
-            handler = self._handler = self._make()
+            handler = self._handler = self._fold(self._patterns[self._start :], self._context, self._clock)
         return handler(call)
 
 
@@ -152,11 +170,16 @@ held_at_forks(_compiling)
 
 
 @functools.lru_cache(maxsize=1024)
-def bind(shape: Shape, passing: Passing) -> Callable[..., Any]:
+def bind(shape: Shape, passing: Passing) -> FunctionType:
     """Compile the text of a shape into a function that takes the values and returns the callable."""
+    return compiled(str(shape), lambda: source(shape, passing))
+
+
+def compiled(title: str, write: Callable[[], tuple[str, dict[str, object]]]) -> FunctionType:
+    """Compile the text that `write` gives with what it refers to, and return its function `bind`."""
     with _compiling, collector_paused():  # its trees have no cycles, and looking through all else costs more
-        text, names = source(shape, passing)
-        file = f"<policy {shape} #{next(_numbers)}>"
+        text, names = write()
+        file = f"<policy {title} #{next(_numbers)}>"
         linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # for tracebacks and debuggers
         exec(compile(text, file, "exec"), names)
         return names["bind"]  # type: ignore[return-value]  # just defined
@@ -174,7 +197,7 @@ def source(shape: Shape, passing: Passing = ANYHOW) -> tuple[str, dict[str, obje
         return source(shape)  # a parameter may have a name of ours
     lines = ast.unparse(ast.Module(body, [])).splitlines()
     head = _head(passing)
-    values = sorted(_free_names([ast.parse("\n".join(head)), *body]) - names.keys())
+    values = sorted(free_names([ast.parse("\n".join(head)), *body]) - names.keys())
     given = ", ".join(["*", *values, "**unused"] if values else ["**unused"])
     made = [*head, *deeper(lines), f"return {'run' if passing == RUN else 'wrapper'}"]
     return "\n".join([f"def bind({given}):", *deeper(made), ""]), names
@@ -195,11 +218,7 @@ OWN: Final = frozenset({"func", "policy", "snapshot", "caller", "monotonic"})
 
 def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, object]]:
     """Return the statements of the frame, and what they refer to."""
-    numbered = list(enumerate(shape.parts))
-    types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
-    fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
-    asked = {getattr(part.cls, name) for part in shape.parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
-    writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
+    writer = writer_of(shape.parts)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)
     caller = {} if passing == RUN else {"caller": ANYONE}
     if not shape.is_one_guard:  # which looks once before its call and once after
@@ -207,7 +226,23 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     return read_once(body, INSTANT) if shape.one_clock else body, writer.constants | caller
 
 
-def _free_names(parts: Iterable[ast.AST]) -> set[str]:
+def writer_of(parts: Sequence[Part]) -> Writer:
+    """Return what writes out the methods of patterns, which go by the names of their place: `p0` for the first."""
+    numbered = list(enumerate(parts))
+    types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
+    fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
+    fixed |= {(f"p{n}", "counts"): f"counts{n}" for n, _ in numbered}
+    asked = {getattr(part.cls, name) for part in parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
+    return Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
+
+
+def values_of(n: int, pattern: AnyPattern, part: Part) -> dict[str, object]:
+    """Return what the names of a pattern's place stand for."""
+    fixed = {f"{name.strip('_')}{n}": getattr(pattern, name) for name in part.fixed}
+    return {f"p{n}": pattern, f"counts{n}": pattern.counts, **fixed}
+
+
+def free_names(parts: Iterable[ast.AST]) -> set[str]:
     """Return the names that the parts of a function read and do not set."""
     within = nodes(parts)
     names = [node for node in within if isinstance(node, ast.Name)]

@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Final
 
 from aioresilience.policy.notes import declared
-from aioresilience.policy.returns import without_returns
+from aioresilience.policy.returns import RAISED, without_returns
 from aioresilience.policy.simplify import settled, threaded
 from aioresilience.policy.texts import Text, text_of
 from aioresilience.policy.trees import Changes, Statements, assigned, nodes, rewritten
@@ -54,6 +54,8 @@ class Writer:
                 return self._assign(target, value, statement)
             case ast.Expr(ast.Call() as call) if (text := self._text(call)) is not None:
                 return self._write_out(text, call, None)
+            case ast.Raise(ast.Call() as call, None) if (text := self._text(call)) is not None and not text.result:
+                return self._write_out(text, call, RAISED)
             case ast.If():
                 return self._branch(statement)
             case ast.Try():

@@ -107,7 +107,6 @@ class Policy:
         self.name = name
         self.clock: Clock = clock or SYSTEM_CLOCK
         self.used_by_admit = False
-        self._served: Entrance | None = None
         self.snapshot = self._settled = Snapshot((), Context(), self.clock)
         context = Context(name, classify, mode, attempt_timeout(p.config for p in patterns), idempotent)
         self.set(patterns, context, partition=partition)
@@ -212,11 +211,17 @@ class Policy:
         A status that `classify` does not name is a failure from 500 on. Raises TypeError where the policy has retry or
         fallback: an answer that is on its way can be neither repeated nor replaced.
         """
-        entrance = self.snapshot.answers
-        if entrance is not self._served:
+        return Admission(self.entrance(), caller)
+
+    def entrance(self) -> Entrance:
+        """Return what requests that come in go through at present; raises TypeError as `serve` does."""
+        snapshot = self.snapshot
+        entrance = snapshot.served
+        if entrance is None:
+            entrance = snapshot.answers
             self._note_skipped(entrance)
-            self._served = None if entrance.skipped else entrance
-        return Admission(entrance, caller)
+            snapshot.served = None if entrance.skipped else entrance
+        return entrance
 
     def _admission(self, caller: Caller, entrance: Entrance) -> Admission:
         if entrance.skipped or not self.used_by_admit:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Final
 
 from aioresilience.policy.trees import Statements, assigned, nodes
+
+RAISED: Final = "raise"
+"""The target of a method whose result is raised: no local may keep an error, which has the frame in its traceback."""
 
 
 def without_returns(body: Sequence[ast.stmt], target: str | None) -> Statements:
@@ -46,6 +50,8 @@ def _ends(body: Sequence[ast.stmt]) -> bool:
 
 
 def _answer(value: ast.expr | None, target: str | None) -> Statements:
+    if target is RAISED:
+        return [ast.Raise(value)]
     if isinstance(value, ast.Name) and value.id == target:
         return []
     if target is not None:

@@ -18,7 +18,7 @@ from aioresilience.scope import Scope, Timeline
 DEEPEST: Final = 15
 """Patterns in one frame; CPython nests no more than 20 blocks."""
 
-OF_A_PATTERN: Final = frozenset({"admit", "settle", "limit", "ended", "begin"})
+OF_A_PATTERN: Final = frozenset({"admit", "turned_away", "settle", "limit", "ended", "begin"})
 """The methods of a pattern whose text is to stand in the frame."""
 
 
@@ -84,12 +84,6 @@ class Shape:
             return ()
         return tuple(n for n, part in enumerate(self.parts[:end]) if part.sure and not part.reads)
 
-    @property
-    def mark(self) -> str:
-        """The variable that is None until the call has been counted as started in a row."""
-        again = any(part.kind == "recovering" and self.row(n) for n, part in enumerate(self.parts))
-        return "begun" if again else "started"
-
 
 def shape_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> Shape | None:
     """Return the shape of a policy, None where a pattern of it brings a path of its own."""
@@ -102,9 +96,9 @@ def shape_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> 
     return Shape(known, timed, all(pattern.clock is clock for pattern in active))
 
 
-def active_of(patterns: Sequence[AnyPattern], context: Context) -> list[AnyPattern]:
+def active_of(patterns: Sequence[AnyPattern], context: Context) -> tuple[AnyPattern, ...]:
     """Return the patterns that are not off."""
-    return [pattern for pattern in patterns if pattern.mode_in(context) != "off"]
+    return tuple(pattern for pattern in patterns if pattern.mode_in(context) != "off")
 
 
 def part_of(pattern: AnyPattern, context: Context) -> Part | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from aioresilience.calls import Call, Caller, Exit, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy import passage
 from aioresilience.policy.admission import Entrance
 from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around, prepare
 from aioresilience.timeout import TimeoutConfig
@@ -51,7 +52,7 @@ class Snapshot:
 
     __slots__ = (
         "_answers", "_block", "_lasting", "_unmade", "clock", "context", "generation", "in_use", "made", "replaced",
-        "run",
+        "run", "served",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,8 @@ class Snapshot:
         self._lasting: Run | None = None
         self._block: Entrance | None = None
         self._answers: Entrance | None = None
+        self.served: Entrance | None = None
+        """`answers`, once it is known that nothing is left out."""
         self.run: Run = self._first_run
         """Calls a function under the patterns; the callable is made when it is first needed."""
 
@@ -88,6 +91,8 @@ class Snapshot:
         if before.in_use:
             self.in_use = True
             prepare(self.patterns, self.context, self.clock)
+        if before.served is not None or before._block is not None:
+            passage.prepare(self.patterns, self.context, self.clock)
 
     def code(self) -> str | None:
         """Return the text of the frame around a decorated function, None where there is none."""

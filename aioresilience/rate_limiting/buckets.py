@@ -31,6 +31,8 @@ LOCKED: Final = -math.inf
 """The `fast_until` that sends everybody to the lock."""
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 MIN_HORIZON: Final = 1.0
+_EMPTY: Final[dict[str, Any]] = {}
+"""An old generation with nothing in it, which nothing is ever put into."""
 SWEEP_PAUSE: Final = 5e-6
 """Seconds from one sweep to the next, for each key: sweeping takes at most some percent of the time."""
 
@@ -93,7 +95,7 @@ class Buckets(ABC, Generic[E]):
         self.per_second = rate.permits / rate.period
         self.census = census
         self.young: dict[str, E] = {}
-        self.old: dict[str, E] = {}
+        self.old: dict[str, E] = _EMPTY
         self.half_of_old = 0
         self.floor: E | None = None
         """What a key that has no bucket starts with, after a limit was split by keys."""
@@ -151,10 +153,15 @@ class Buckets(ABC, Generic[E]):
         spent = self.spend(self.newcomer() if entry is None else entry, now)
         if spent is None:
             return None
-        self.young[key], charge = spent
+        entry, charge = spent
+        self.put(key, entry)
         if key in self.old:
             self._forget_old(key)
         return charge
+
+    def put(self, key: str, entry: E) -> None:
+        """Keep a key's bucket as it is now; the caller holds the lock."""
+        self.young[key] = entry
 
     def _forget_old(self, key: str) -> None:
         """Drop the old copy of a key; give memory back each time half of the old generation is gone."""
@@ -226,7 +233,7 @@ class Buckets(ABC, Generic[E]):
     def sweep(self, now: float) -> float:
         """Drop what has drained; return when the first of the rest will have. The caller holds the lock."""
         before, self.fast_until = self.fast_until, LOCKED
-        self.young, self.old = dict(self.live(now)), {}
+        self.young, self.old = dict(self.live(now)), _EMPTY
         self.turn_at = now + self.horizon
         first = min((self.drained_at(e) for k, e in self.young.items() if k not in _UNCOUNTED), default=math.inf)
         if before != LOCKED:
@@ -239,7 +246,7 @@ class Buckets(ABC, Generic[E]):
             return self.last
         self.last = now
         if now >= self.turn_at:
-            self.old = self.young if now < self.turn_at + self.horizon else {}
+            self.old = self.young if now < self.turn_at + self.horizon else _EMPTY
             self.young = {}
             self.half_of_old = len(self.old) // 2
             self.floor = None
@@ -259,7 +266,8 @@ class Buckets(ABC, Generic[E]):
         """Charge every key with the share that it has spent in the old table, which is retired."""
         with self.census.lock:
             now = self._begin(old, now)
-            self.young = {key: self.converted(old, entry, now) for key, entry in old.live(now)}
+            for key, entry in old.live(now):
+                self.put(key, self.converted(old, entry, now))
             self.floor = None if old.floor is None else self.converted(old, old.floor, now)
 
     def converted(self, old: Buckets[OldT], entry: OldT, now: float) -> E:
@@ -285,7 +293,7 @@ class Buckets(ABC, Generic[E]):
             shares = [old.share(entry, now) for _, entry in old.live(now)]
             share = min(1.0, common + sum(max(0.0, own - common) for own in shares))
             if share > 0:
-                self.young[SHARED] = self.charged(share, now)
+                self.put(SHARED, self.charged(share, now))
 
     def _begin(self, old: AnyBuckets, now: float) -> float:
         self.last = now = max(now, old.last)

@@ -17,6 +17,7 @@ from aioresilience.events import EventEmitter
 from aioresilience.rate_limiting.buckets import AnyBuckets, Census
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.leaky import LeakyBucket
+from aioresilience.rate_limiting.meter import Meter
 from aioresilience.rate_limiting.sliding_window import SlidingWindow
 from aioresilience.scope import current_deadline
 from aioresilience.units import Rate
@@ -51,22 +52,33 @@ class Line:
         return self.loop is None or self.loop.is_closed()
 
 
+_NO_LINES: Final[dict[str, Line]] = {}
+"""The lines of limits for which nobody ever waited."""
+
+
 class Limit:
     """The buckets of one rate, and the lines before them.
 
     Locks are taken in this order: the limit's, a line's, the census'.
     """
 
-    __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "monotonic", "table")
+    __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "meter", "monotonic", "table")
+
+    meter: Meter | None
+    """The table where it is one bucket for all calls, and nobody waits: then a call need look no further."""
 
     def __init__(self, table: AnyBuckets, clock: Clock, emitter: EventEmitter, *, by_key: bool = True) -> None:
-        self.table = table
         self.clock = clock
         self.monotonic = clock.monotonic
         self.emitter = emitter
         self.by_key = by_key
         self.lock = threading.RLock()
-        self.lines: dict[str, Line] = {}
+        self.lines = _NO_LINES
+        self._use(table)
+
+    def _use(self, table: AnyBuckets) -> None:
+        self.table = table
+        self.meter = table if isinstance(table, Meter) and not self.lines else None
 
     def take(self, key: str) -> Ticket | None:
         """Take a permit if there is one and nobody waits for it."""
@@ -114,7 +126,7 @@ class Limit:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(line.queue.waiting for line in list(self.lines.values()))
+        return sum(line.queue.waiting for line in list(self.lines.values())) if self.lines else 0
 
     def replace(self, table: AnyBuckets, inherit: Inherit) -> None:
         """Put new buckets in place of the old ones, charged with what was spent; wake whom that serves."""
@@ -123,7 +135,7 @@ class Limit:
             old.retire()
             inherit(table, old, self.monotonic())
             table.census.tables = [table if known is old else known for known in table.census.tables]
-            self.table = table
+            self._use(table)
             for line in list(self.lines.values()):
                 self._pump(line)
 
@@ -135,11 +147,18 @@ class Limit:
                 ticket = self.take(key)
                 if ticket is not None:
                     return ticket
-                line = self.lines[key] = Line(key)
+                line = self._begin(key)
             if longest is not None and line.queue.waiting >= longest:
                 return None
             waiter = self._join(line)
         return await self._wait_in(line, waiter, until)
+
+    def _begin(self, key: str) -> Line:
+        if self.lines is _NO_LINES:
+            self.lines = {}
+        self.meter = None
+        line = self.lines[key] = Line(key)
+        return line
 
     def _join(self, line: Line) -> Waiter:
         with line.queue.lock:
@@ -227,8 +246,11 @@ class Limit:
         self._disarm(line)
         if self.lines.get(line.key) is line:
             del self.lines[line.key]
+            self._use(self.table)
 
 
-def build(algorithm: str, rate: Rate, burst: int, census: Census) -> AnyBuckets:
+def build(algorithm: str, rate: Rate, burst: int, census: Census, *, by_key: bool = True) -> AnyBuckets:
     """Build the empty buckets of a rate."""
+    if algorithm == Meter.algorithm and not by_key:
+        return Meter(rate, burst, census)
     return ALGORITHMS[algorithm](rate, burst, census)

@@ -22,6 +22,7 @@ from aioresilience.rate_limiting.config import RateLimiterConfig, rate_text
 from aioresilience.rate_limiting.limit import Limit, Ticket, build
 
 SPARE_PLACES: Final = 100
+_NEVER: Final[dict[EventType, float]] = {}
 
 
 class MissingKeyError(ResilienceError, TypeError):
@@ -66,7 +67,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         self.keyless = 0
         """Calls without a key, where a reload brought in keys."""
         self._keys_came_later = False
-        self._told: dict[EventType, float] = {}
+        self._told = _NEVER
         self._census = Census(config.max_limiters)
         self._limit = Limit(self._build(config), self.clock, self.events, by_key=config.scope == "key")
         self._census.tables.append(self._limit.table)
@@ -79,11 +80,19 @@ class RateLimit(Guard[RateLimiterConfig]):
             )
 
     def _build(self, config: RateLimiterConfig) -> AnyBuckets:
-        return build(config.algorithm, config.rate, config.capacity, self._census)
+        return build(config.algorithm, config.rate, config.capacity, self._census, by_key=config.scope == "key")
 
     def admit(self, caller: Caller) -> object | None:
         """Take a permit if there is one and nobody waits for it."""
-        limit = self._limit  # whose attributes are read quickly, unlike those of a class with __getattr__
+        limit = self._limit
+        meter = limit.meter
+        if meter is not None:
+            charge = meter.take(SHARED, limit.monotonic())
+            if charge is None:
+                return self._admit_slowly(SHARED, caller)
+            if audience.steady and self.listening():
+                self._allowed((meter, SHARED, charge), None)
+            return meter, SHARED, charge
         key: str | None = SHARED
         if limit.by_key:
             key = caller.key
@@ -287,8 +296,8 @@ class RateLimit(Guard[RateLimiterConfig]):
 
     def status(self) -> dict[str, object]:
         """Return the limit, what is left of it, who waits, and the counts."""
-        config, now, table = self.config, self.clock.monotonic(), self._limit.table
-        left = {} if self._limit.by_key else {"remaining": table.remaining(SHARED, now)}
+        config, now, limit = self.config, self.clock.monotonic(), self._limit
+        left = {} if limit.by_key else {"remaining": limit.table.remaining(SHARED, now)}
         return (
             super().status()
             | left
@@ -300,9 +309,9 @@ class RateLimit(Guard[RateLimiterConfig]):
                 "backend": config.backend,
                 "backend_in_use": "local",
                 "degraded": 0,
-                "live_keys": self._census.live(now),
+                "live_keys": self._census.live(now) if limit.by_key else 0,
                 "max_limiters": config.max_limiters,
-                "waiting": self._limit.waiting,
+                "waiting": limit.waiting,
                 "overflowed": self.overflowed,
                 "keyless": self.keyless,
             }
@@ -341,7 +350,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         """Tell of a bucket that is shared for want of a better one, once in a horizon; the counters have every call."""
         now = self.clock.monotonic()
         if self.listening() and now >= self._told.get(kind, now):
-            self._told[kind] = now + self._limit.table.horizon
+            self._told = {**self._told, kind: now + self._limit.table.horizon}
             self._publish(kind, {"overflowed": self.overflowed, "keyless": self.keyless})
 
 

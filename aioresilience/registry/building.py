@@ -10,7 +10,7 @@ from aioresilience.backends import BackendConfig
 from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
 from aioresilience.events import EventType, ResilienceEvent
-from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.pattern import NO_MODES, AnyPattern, Context, PatternConfig
 from aioresilience.policy import Policy, Snapshot, attempt_timeout
 from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
 from aioresilience.registry.backends import Backends
@@ -216,6 +216,6 @@ def bare_configs(spec: PolicySpec) -> Iterator[tuple[str, PatternConfig]]:
 
 def context_of(spec: PolicySpec) -> Context:
     """Return what the policy's layers know of it."""
-    modes = {key: config.mode for key, config in spec.patterns if config.mode is not None}
+    modes = {key: config.mode for key, config in spec.patterns if config.mode is not None} or NO_MODES
     timeout = attempt_timeout([config for _, config in spec.patterns])
     return Context(spec.name, spec.classify, spec.mode, timeout, spec.idempotent, modes)

@@ -34,12 +34,21 @@ class Ledger:
     """The same by trigger: file, api, sighup, apply, rollback, override, code."""
     keyed: set[str] = field(default_factory=set)
     """The policies into which a reload brought a limit per key."""
+    rendered: tuple[Document | None, tuple[str, ...]] = None, ()
+    """The findings as text, and whose they are."""
     history: deque[Document] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     @property
     def last_attempt_failed(self) -> bool:
         """Whether the registry's own sources were refused when they were last read."""
         return self.last_error is not None
+
+    def findings(self) -> list[str]:
+        """Return what lint found in the document in effect, rendered once: a status is asked for again and again."""
+        of, texts = self.rendered
+        if of is not self.document:
+            of, texts = self.rendered = self.document, tuple(map(str, self.document.findings))
+        return list(texts)
 
     def accept(self, document: Document, at: float) -> None:
         """Note that another document is in effect."""

@@ -138,7 +138,7 @@ class Registry:
             if policy is None:
                 spec = self.spec_of(name, self.document)
                 if spec is None:
-                    raise self._unknown(name)
+                    raise self.unknown(name)
                 policy = self.builder.policy(spec, name, self.generation)
                 for pattern in () if self.ledger.keyed.isdisjoint((name, spec.name)) else policy.patterns:
                     pattern.brought_in(None)  # as where the policy was in use when the reload came
@@ -154,7 +154,8 @@ class Registry:
             return document.default
         return found
 
-    def _unknown(self, name: str) -> UnknownPolicyError:
+    def unknown(self, name: str) -> UnknownPolicyError:
+        """Say that there is no such policy, and which names are near."""
         near = difflib.get_close_matches(str(name), self.document.policies, 3, 0.5)
         known = f"known: {', '.join(sorted(self)) or 'none'}"
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else known
@@ -284,13 +285,16 @@ class Registry:
         """Watch inside an `async with` block."""
         return Watching(self._watcher)
 
-    def status(self) -> dict[str, object]:
-        """Return generation, revision, sources, last errors, watcher and policies, fit for JSON."""
-        return reporting.status(self, self._watcher)
+    def status(self, *names: str) -> dict[str, object]:
+        """Return generation, revision, sources, last errors, watcher and policies, fit for JSON.
+
+        Of all policies, or of those that are named: UnknownPolicyError where there is none of a name.
+        """
+        return reporting.status(self, self._watcher, self._transaction.turn, names)
 
     def overview(self) -> dict[str, object]:
         """Return what `status` does without the policies, for who asks often."""
-        return reporting.overview(self, self._watcher)
+        return reporting.overview(self, self._watcher, self._transaction.turn)
 
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final, cast
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
+from aioresilience.registry.loading import pace
 from aioresilience.registry.names import declared_names
 from aioresilience.registry.results import Change, ReloadResult
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
+    from aioresilience.registry.turn import Turn
     from aioresilience.registry.watch import Watcher
 
 LOGGER: Final = "aioresilience.registry"
@@ -118,14 +121,20 @@ def verify(registry: Registry) -> None:
         tell(registry, "name_unresolved", message, logging.WARNING, names=list(pending))
 
 
-def status(registry: Registry, watcher: Watcher) -> dict[str, object]:
-    """Return the registry's state, fit for JSON."""
-    document = registry.ledger.document
+def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[str]) -> dict[str, object]:
+    """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
+    document, breathe, policies = registry.ledger.document, pace(), {}
     with registry.lock:
         used = dict(registry.policies)
-    gone, names = _retired(registry), sorted({*document.policies, *used})
-    policies = {name: _policy(document, name, used.get(name), retired=name in gone) for name in names}
-    return overview(registry, watcher) | {"policies": policies}
+    with collector_paused():  # which would go through all of them again and again
+        state = overview(registry, watcher, turn)
+        gone = cast("list[str]", state["policies_retired"])
+        for name in sorted(names or {*document.policies, *used}):
+            breathe()
+            if name not in document.policies and name not in used:
+                raise registry.unknown(name)
+            policies[name] = _policy(document, name, used.get(name), retired=name in gone)
+        return state | {"policies": policies}
 
 
 def _retired(registry: Registry) -> set[str]:
@@ -135,7 +144,7 @@ def _retired(registry: Registry) -> set[str]:
     return set(own) - registry.document.policies.keys()
 
 
-def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
+def overview(registry: Registry, watcher: Watcher, turn: Turn) -> dict[str, object]:
     """Return the registry's state without its policies."""
     ledger, now = registry.ledger, registry.clock.wall()
     document = ledger.document
@@ -153,12 +162,13 @@ def overview(registry: Registry, watcher: Watcher) -> dict[str, object]:
         "config_age_seconds": max(0.0, now - ledger.applied_at),
         "reloads": dict(ledger.reloads),
         "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
+        "reloading": turn.status(),
         "watcher": watcher.status(),
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],
         "overrides": [described(override) for override in document.overrides if override.active],
         "policies_retired": sorted(_retired(registry)),
-        "findings": [str(finding) for finding in document.findings],
+        "findings": ledger.findings(),
         "pending_exceptions": list(document.pending),
     }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aioresilience.collector import collector_paused
-from aioresilience.config import AnySource, ConfigError, Document, PolicySpec
+from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.logging import describe
 from aioresilience.rate_limiting import RateLimiterConfig
@@ -17,7 +15,9 @@ from aioresilience.registry.guards import check_against, objections
 from aioresilience.registry.loading import pace
 from aioresilience.registry.outlook import with_live_state
 from aioresilience.registry.results import Change, Outcome, Plan, ReloadResult
+from aioresilience.registry.sources import touch
 from aioresilience.registry.swap import swap
+from aioresilience.registry.turn import HeldError, Turn
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
@@ -28,69 +28,92 @@ class Transaction:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._serial = threading.RLock()
+        self.turn = Turn()
 
     def reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
         """Apply the registry's own sources; a pinned document gives way only to changed files or an explicit call."""
-        with self._serial, collector_paused():
-            self._expect(expected_revision)
-            try:
-                return self._accept_own(self._own(), trigger)
-            except ConfigError as error:
-                return self._reject_own(error, trigger)
-            except Exception as error:  # no wrong document, but a fault, ours or that of a pattern or a callable
-                self._registry.ledger.fail(describe(error))
-                raise
+        self._touch_own(trigger)
+        return self._in_turn(trigger, lambda: self._reload(trigger, expected_revision))
+
+    def _touch_own(self, trigger: str) -> None:
+        if trigger != "file":  # the watcher has done so
+            touch(self._registry.loader.looked)
+
+    def _in_turn(self, trigger: str, work: Callable[[], ReloadResult]) -> ReloadResult:
+        try:
+            with self.turn.taken(trigger):
+                return work()
+        except HeldError as error:
+            return self._reject(error, trigger)
+
+    def _reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
+        self._expect(expected_revision)
+        try:
+            return self._accept_own(self._own(), trigger)
+        except ConfigError as error:
+            return self._reject_own(error, trigger)
+        except Exception as error:  # no wrong document, but a fault, ours or that of a pattern or a callable
+            self._registry.ledger.fail(describe(error))
+            raise
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
-        with self._serial, collector_paused():
-            self._expect(expected_revision)
-            result = self._accept(lambda: self._load(sources), "apply", guarded=True)
-            if result.outcome == "applied":
-                ledger = self._registry.ledger
-                ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
-            return result
+        touch(str(source.path) for source in sources if isinstance(source, FileSource))
+        return self._in_turn("apply", lambda: self._apply(sources, expected_revision))
+
+    def _apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
+        self._expect(expected_revision)
+        result = self._accept(lambda: self._load(sources), "apply", guarded=True)
+        if result.outcome == "applied":
+            ledger = self._registry.ledger
+            ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
+        return result
 
     def patch(self, change: Callable[[], None], *, lays: bool) -> ReloadResult:
         """Change the layer of code, and apply the sources that are in effect with it.
 
         A document that was rolled back to has none any more: nothing is laid over it, RuntimeError, and it stays.
         """
-        with self._serial, collector_paused():
-            ledger = self._registry.ledger
-            rolled_back = ledger.pinned and ledger.sources is None
-            if rolled_back and lays:
-                raise RuntimeError(
-                    "rolled back to a document whose text is gone: reload or apply one to lay fields over"
-                )
-            change()
-            if rolled_back:
-                return self._result("unchanged", "code")
-            pinned = ledger.sources if ledger.pinned else None
-            return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
+        return self._in_turn("code", lambda: self._patch(change, lays=lays))
+
+    def _patch(self, change: Callable[[], None], *, lays: bool) -> ReloadResult:
+        ledger = self._registry.ledger
+        rolled_back = ledger.pinned and ledger.sources is None
+        if rolled_back and lays:
+            raise RuntimeError("rolled back to a document whose text is gone: reload or apply one to lay fields over")
+        change()
+        if rolled_back:
+            return self._result("unchanged", "code")
+        pinned = ledger.sources if ledger.pinned else None
+        return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
 
     def rollback(self, steps: int) -> ReloadResult:
         """Apply an earlier document and pin it; IndexError where there is none."""
-        with self._serial, collector_paused():
-            ledger = self._registry.ledger
-            if not 1 <= steps <= len(ledger.history):
-                raise IndexError(f"cannot go back {steps}: {len(ledger.history)} earlier documents are kept")
-            earlier = ledger.history[-steps]
-            result = self._accept(lambda: ledger.as_of(earlier, self._registry.clock.wall()), "rollback")
-            if result.outcome != "rejected":
-                ledger.pinned, ledger.sources = True, None
-            return result
+        return self._in_turn("rollback", lambda: self._rollback(steps))
+
+    def _rollback(self, steps: int) -> ReloadResult:
+        ledger = self._registry.ledger
+        if not 1 <= steps <= len(ledger.history):
+            raise IndexError(f"cannot go back {steps}: {len(ledger.history)} earlier documents are kept")
+        earlier = ledger.history[-steps]
+        result = self._accept(lambda: ledger.as_of(earlier, self._registry.clock.wall()), "rollback")
+        if result.outcome != "rejected":
+            ledger.pinned, ledger.sources = True, None
+        return result
 
     def expire(self) -> ReloadResult:
         """Take away the overrides whose time is over; whatever is pinned stays pinned."""
-        with self._serial, collector_paused():
-            ledger, now = self._registry.ledger, self._registry.clock.wall()
-            return self._accept(lambda: ledger.as_of(ledger.document, now), "override")
+        return self._in_turn("override", self._expire)
+
+    def _expire(self) -> ReloadResult:
+        ledger, now = self._registry.ledger, self._registry.clock.wall()
+        return self._accept(lambda: ledger.as_of(ledger.document, now), "override")
 
     def plan(self, sources: Sequence[AnySource] | None) -> Plan:
         """Look at what a document would change, with what the guards would say; change nothing."""
-        with self._serial, collector_paused():
+        if sources is None:
+            self._touch_own("plan")
+        with self.turn.taken("plan"):
             registry, ledger = self._registry, self._registry.ledger
             document = self._own() if sources is None else self._load(sources)
             changes = with_live_state(differences(ledger.document, document, pace()), registry.policies)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +15,7 @@ from aioresilience.logging import describe, log_error
 from aioresilience.registry import reporting
 from aioresilience.registry.fingerprint import Fingerprint, Folders, fingerprint, folders
 from aioresilience.registry.mounts import mounted_alone
-from aioresilience.registry.sources import read_settled
+from aioresilience.registry.sources import touch
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
@@ -120,16 +118,10 @@ class Watcher:
         if now == self._seen:
             return
         self._settle(now, stop)
-        self._touch()
+        touch(self._paths())
         if not stop.is_set():
             self._registry.reload(trigger="file")
             self._see()
-
-    def _touch(self) -> None:
-        """Read the files for nothing: where that hangs, this thread alone does, and holds back no other trigger."""
-        for path in self._paths():
-            with contextlib.suppress(OSError):
-                read_settled(Path(path))
 
     def _see(self) -> None:
         """Remember what was there before the reload read it, so that a later save is seen next time.

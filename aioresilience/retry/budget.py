@@ -14,6 +14,7 @@ SLICES: Final = 10
 """The window moves in steps of a tenth: it is the present slice of time and the nine before it."""
 
 _ROUNDING: Final = 1e-9
+_NEVER_USED: Final = [(0, 0)] * SLICES
 
 
 class Budget:
@@ -31,7 +32,7 @@ class Budget:
         self._lock = threading.Lock()
         self.firsts = self.retries = 0
         """Totals that only grow; the window is what came on top of the oldest mark."""
-        self._marks = [(0, 0)] * SLICES
+        self._marks = _NEVER_USED  # replaced, never changed
         self.retune(ratio, min_per_second, window, now)
 
     def retune(self, ratio: float, min_per_second: float, window: float, now: float) -> None:

@@ -62,6 +62,9 @@ class Tally:
         self.delay += delay
 
 
+_STOPS = tuple(stop.name.lower() for stop in Stop)
+
+
 class RetryPolicy(Repeat[RetryConfig]):
     """Calls again what failed, after a growing and jittered delay.
 
@@ -220,6 +223,6 @@ class RetryPolicy(Repeat[RetryConfig]):
             "retries": tally.retries,
             "failed_attempts": tally.failed,
             "total_delay": tally.delay,
-            "stopped": {stop.name.lower(): count for stop, count in zip(Stop, tally.stopped, strict=True)},
+            "stopped": dict(zip(_STOPS, tally.stopped, strict=True)),
             "budget": None if budget is None else budget.status(self.clock.monotonic()),
         }

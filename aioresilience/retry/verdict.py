@@ -7,6 +7,7 @@ import inspect
 import re
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC
 from typing import Final
 
@@ -17,7 +18,6 @@ from aioresilience.failures import (
     SUCCESS,
     THROTTLE,
     ExceptionName,
-    Judge,
     Matcher,
     Outcome,
     is_misfit,
@@ -55,16 +55,16 @@ class Verdict:
 
     def __init__(self, config: RetryConfig, context: Context) -> None:
         own = None if config.retry_on_exceptions is None else Matcher(config.retry_on_exceptions)
-        self.judge = Judge(context.classify, own, attempt_timeout=context.attempt_timeout)
+        self.judge = context.judge() if own is None else replace(context.judge(), exceptions=own)
         self.delays = Delays.of(config)
         self.reads_results = config.retry_on_result is not None or context.classify.reads_results
         self._own = own
         self._predicate: Callable[..., object] | None = config.retry_on_result
         self._rejections = config.retry_on_rejections
         self._idempotent = context.idempotent
-        self._strategies = [
+        self._strategies = tuple(
             (kind, Delays.of(config, changed)) for kind, changed in (config.exception_strategies or {}).items()
-        ]
+        )
 
     def idempotent(self, exchange: Exchange | None) -> bool:
         """Tell whether a call may run twice: as its client says, else as the policy does; unsaid, it may."""

@@ -19,6 +19,7 @@ OF_THE_DOCUMENT = tuple(path for path in corpus.BAD if path not in OF_READING)
 ELSEWHERE = {
     "AR101": "names the absolute path that was looked for",
     "AR321": "a pattern that raises",
+    "AR322": "a file system that hangs",
 }
 """Ids that no file of the corpus gives, and why."""
 

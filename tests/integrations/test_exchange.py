@@ -149,6 +149,31 @@ async def test_an_app_that_begins_to_listen_late_misses_nothing():
     assert request.status == 200
 
 
+async def test_a_body_that_comes_late_is_heard_though_it_is_watched_for():
+    arrives, asked, got = asyncio.Event(), asyncio.Event(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.wait_for(asked.wait(), 10)  # meanwhile it is watched, and nothing has come yet
+        got.append(await receive())
+        await answering()(scope, receive, send)
+
+    request = Request(BulkheadMiddleware(app, bulkhead()), method="POST", body=[b"late"])
+
+    async def receive() -> Any:
+        asked.set()
+        await arrives.wait()
+        return await request.receive()
+
+    running = asyncio.ensure_future(request.app(request.scope, receive, request.send))
+    await asyncio.wait_for(asked.wait(), 10)
+    for _ in range(3):
+        await asyncio.sleep(0)  # until the app waits for its body
+    arrives.set()
+    await asyncio.wait_for(running, 10)
+    assert [message["body"] for message in got] == [b"late"]
+    assert request.status == 200
+
+
 async def test_a_watch_that_ends_before_it_began_is_in_nobodys_way():
     async def receive() -> Any:
         return {"type": "http.disconnect"}

@@ -101,7 +101,7 @@ async def test_a_rejection_further_in_gives_the_permit_back(backend, algorithm):
     gate, policy_limit = asyncio.Event(), limit(backend, algorithm=algorithm)
     policy = Policy("p", [policy_limit, Bulkhead("b", BulkheadConfig(max_concurrent=1))])
     holder = asyncio.create_task(policy.call(gate.wait))
-    await settled(lambda: policy_limit.counts.started == 1)
+    await settled(lambda: policy.bulkhead.available_slots() == 0)
     results = await asyncio.gather(*[policy.call(ok) for _ in range(30)], return_exceptions=True)
     assert not any(isinstance(result, str) for result in results)
     gate.set()

@@ -13,9 +13,10 @@ import pytest
 
 from aioresilience import Registry
 from aioresilience.bulkhead import Bulkhead
+from aioresilience.config import ConfigError
 from aioresilience.policy import BUILTIN
 from aioresilience.policy.snapshot import Snapshot
-from aioresilience.registry import sources, watch
+from aioresilience.registry import loading, sources, transaction, turn, watch
 from aioresilience.registry.building import Builder
 from aioresilience.registry.loading import Loader
 from aioresilience.testing import override
@@ -79,7 +80,7 @@ def test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else(file, monkeypa
         return b""
 
     registry = Registry.from_file(file, environ={})
-    monkeypatch.setattr(watch, "read_settled", hang)
+    monkeypatch.setattr(watch, "touch", hang)
     registry.start_watching()
     try:
         until(hangs.is_set)
@@ -89,6 +90,57 @@ def test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else(file, monkeypa
     finally:
         goes_on.set()
         registry.stop_watching()
+
+
+@pytest.fixture
+def reload_that_hangs(file, monkeypatch):
+    """Return a function that asks for a reload on a thread, and returns once what it names hangs."""
+    goes_on, hangs, threads = threading.Event(), threading.Event(), []
+
+    def hang(*args):
+        hangs.set()
+        goes_on.wait(30.0)
+        return BASIC.encode()
+
+    def ask(registry, module, name):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, hang)
+            threads.append(threading.Thread(target=registry.reload))
+            threads[-1].start()
+            until(hangs.is_set)
+
+    yield ask
+    goes_on.set()
+    for thread in threads:
+        thread.join(15.0)
+
+
+def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else(file, reload_that_hangs):
+    registry = Registry.from_file(file, environ={})
+    reload_that_hangs(registry, transaction, "touch")
+    assert gc.isenabled()
+    assert registry.status()["reloading"] is None
+    assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
+    assert on_a_thread(registry.reload).outcome == "applied"
+
+
+def test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it(file, monkeypatch, reload_that_hangs):
+    registry = Registry.from_file(file, environ={})
+    reload_that_hangs(registry, loading, "read_settled")
+    monkeypatch.setattr(turn, "LONGEST", 0.01)
+    assert registry.status()["reloading"]["trigger"] == "api"
+    for ask in (
+        registry.reload,
+        lambda: registry.apply(BASIC),
+        lambda: registry.rollback(1),
+        registry.expire_overrides,
+    ):
+        result = on_a_thread(ask)
+        assert (result.outcome, [one.id for one in result.diagnostics]) == ("rejected", ["AR322"])
+        assert "begun by api" in result.message
+    with pytest.raises(ConfigError, match="begun by api"):
+        registry.plan()
+    assert registry.status()["last_reload_successful"], "nothing is wrong with the file"
 
 
 def test_a_file_is_what_two_reads_agree_on(file, monkeypatch):

@@ -55,6 +55,11 @@ CASES = {
         "test_triggers_at_once_are_served_one_after_the_other_each_with_its_result", "test_sighup_reloads",
         "test_the_async_forms_do_not_block_the_loop",
     ],
+    "a read that hangs": [
+        "test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else",
+        "test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else",
+        "test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it",
+    ],
     "`reload(expected_revision=…)`": [
         "test_an_expected_revision_that_is_gone_is_a_conflict", "test_of_two_who_expect_the_same_revision_one_is_told",
     ],

@@ -6,73 +6,64 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from aioresilience.calls import Caller
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.integrations.asgi.listener import Listener
-from aioresilience.integrations.asgi.types import App, Message, Receive, Scope, Send
-from aioresilience.policy import Admission
+from aioresilience.integrations.asgi.types import Message, Receive, Send
+from aioresilience.policy import Admission, Entrance
 from aioresilience.scope import Timeline
-from aioresilience.timers import TimerQueue
 
 WATCH_AFTER: Final = 0.05
 """Seconds: a request that takes longer is watched for a client that leaves."""
 
 _WATCHES: Final = Timeline(clock=SYSTEM_CLOCK)
 """One timer per loop begins all watches."""
+_now: Final = SYSTEM_CLOCK.monotonic
 
 
-class Exchange:
-    """Runs an app under an admission, which ends with the last byte of the answer, not with the app.
+class Exchange(Admission):
+    """An admission that ends with the last byte of an answer, not with the app that gives it.
 
-    Its outcome is the status; a client that leaves makes it neutral, and cancels an app that does not listen, where
+    `arrive`, where that is not enough `stay`; then the app with `receive` and `send`; then `returned` or `raised`. The
+    outcome is the status; a client that leaves makes it neutral, and cancels an app that does not listen, where
     `cancels` says so. `first` is another admission, which ends when the answer begins. `adorn` may change the message
     that begins it.
     """
 
     __slots__ = (
-        "_admission", "_cancels", "_cut", "_ended", "_gone", "_hearing", "_listener", "_queue", "_receive", "_send",
-        "_task", "_trailers", "adorn", "began", "first", "status", "when",
+        "_cancels", "_cut", "_ended", "_gone", "_hearing", "_listener", "_queue", "_receive", "_send", "_task",
+        "_trailers", "adorn", "first", "status", "when",
     )  # fmt: skip
 
     when: float
-    _queue: TimerQueue
-    _task: asyncio.Task[object]
 
-    def __init__(self, receive: Receive, send: Send, admission: Admission, cancels: bool = True) -> None:
+    def __init__(self, entrance: Entrance, caller: Caller, receive: Receive, send: Send, cancels: bool = True) -> None:
+        Admission.__init__(self, entrance, caller)
         self._receive = receive
         self._send = send
-        self._admission = admission
         self._cancels = cancels
+        self._queue, self._task = _WATCHES.here()
         self.first: Admission | None = None
         self.adorn: Callable[[Message], None] | None = None
-        self.status = 500
-        self.began = self._ended = self._trailers = self._gone = self._cut = False
+        self.status = 0
+        self._ended = self._trailers = self._gone = self._cut = False
         self._hearing = 0
         self._listener: Listener | None = None
 
-    async def run(self, app: App, scope: Scope) -> Exception | None:
-        """Let the app answer; return the refusal or the overrun of ours that is to be answered in its place."""
-        queue, self._task = _WATCHES.here()
-        self._queue = queue
-        self.when = when = SYSTEM_CLOCK.monotonic() + WATCH_AFTER
-        queue.add(self, when)
-        try:
-            try:
-                if not self._admission.begin():
-                    await self._admission.enter()
-                if self.first is not None:
-                    await self.first.enter()
-            except Exception as refusal:
-                self._leave(refusal)
-                return refusal
-            await app(scope, self.receive, self.send)
-        except BaseException as error:
-            return await self._raised(error)
-        if not self._ended:  # an answer that is not whole by now never will be: the server makes an error of it
-            self.status = 500
-            self._leave(None)
-        if self._cut:
-            self._was_cut(None)
-        return None
+    # The way in
+
+    def arrive(self) -> bool:
+        """Enter as far as nobody waits, watched from now on; tell whether that is all."""
+        self.when = when = _now() + WATCH_AFTER
+        self._queue.add(self, when)
+        return self.begin() and self.first is None
+
+    async def stay(self) -> None:
+        """Enter where that takes a wait."""
+        if self._started is None:
+            await self.wait()
+        if self.first is not None:
+            await self.first.enter()
 
     # What the app hears
 
@@ -119,7 +110,6 @@ class Exchange:
         """Pass a message on; the last one ends the exchange."""
         kind = message["type"]
         if kind == "http.response.start":
-            self.began = True
             self.status = message["status"]
             if self.first is not None or self.adorn is not None or "trailers" in message:
                 self._begin(message)
@@ -143,6 +133,32 @@ class Exchange:
 
     # The end
 
+    def returned(self) -> None:
+        """Note that the app is through; an answer that is not whole by now never will be."""
+        if not self._ended:
+            self.status = 500  # the server makes an error of it
+            self._leave(None)
+        if self._cut:
+            self._was_cut(None)
+
+    async def raised(self, error: BaseException) -> Exception | None:
+        """Raise what is to become of an error, or return the refusal or the overrun that is to be answered."""
+        refusal = error if self._started is None and isinstance(error, Exception) else None
+        left = self._leave(error)
+        try:
+            if self._was_cut(error):
+                return None
+            if refusal is not None:
+                return refusal
+            await self.report()
+            if left is error or left is None:
+                raise error
+            if self.status or not isinstance(left, Exception):
+                raise left
+            return left
+        finally:
+            del error, left, refusal  # this frame is in their tracebacks, and must not keep them alive
+
     def _leave(self, error: BaseException | None) -> BaseException | None:
         """End, once; return the error to raise, which is another one where a bound of ours cut the app."""
         if self._ended:
@@ -151,31 +167,16 @@ class Exchange:
         self._queue.remove(self)
         if self._listener is not None:
             self._listener.stop()
-        if error is None and not self._gone:
-            self._admission.answered(self.status)
-        elif self._gone:
+        if self._gone:
             self._settle(asyncio.CancelledError())
         elif error is not None:
             return self._settle(error)
+        else:
+            self.answered(self.status)
         return error
 
     def _settle(self, error: BaseException) -> BaseException | None:
-        left = error if self.first is None else self.first.leave(error)
-        return self._admission.leave(left)
-
-    async def _raised(self, error: BaseException) -> Exception | None:
-        left = self._leave(error)
-        try:
-            if self._was_cut(error):
-                return None
-            await self._admission.report()
-            if left is error or left is None:
-                raise error
-            if self.began or not isinstance(left, Exception):
-                raise left
-            return left
-        finally:
-            del error, left  # this frame is in their tracebacks, and must not keep them alive
+        return self.leave(error if self.first is None else self.first.leave(error))
 
 
 def _ends(message: Message) -> bool:

@@ -15,18 +15,21 @@ class Listener:
     What it heard the app hears later, in order. `left` is called when the client has left.
     """
 
-    __slots__ = ("_kept", "_left", "_receive", "_task")
+    __slots__ = ("_kept", "_left", "_news", "_receive", "_task")
 
     def __init__(self, receive: Receive, left: Callable[[], None]) -> None:
         self._receive = receive
         self._left = left
         self._kept: deque[Message] = deque()
+        self._news = asyncio.Event()
+        """There is something that was heard, or nobody hears any longer."""
         self._task: asyncio.Task[None] | None = None
 
     def listen(self) -> None:
         """Begin, unless there is something that the app has not heard yet."""
         if not self._kept and not self._listens():
             self._task = asyncio.get_running_loop().create_task(self._hear(), name="aioresilience: disconnect?")
+            self._task.add_done_callback(lambda task: self._news.set())
 
     def _listens(self) -> bool:
         return self._task is not None and not self._task.done()
@@ -39,9 +42,10 @@ class Listener:
     async def receive(self) -> Message:
         """Return the next message for the app."""
         while not self._kept:
-            if self._task is None or self._task.done():
+            if not self._listens():
                 return await self._receive()
-            await asyncio.wait([self._task])
+            self._news.clear()
+            await self._news.wait()
         return self._kept.popleft()
 
     async def _hear(self) -> None:
@@ -50,6 +54,7 @@ class Listener:
             while not (more or gone):
                 message = await self._receive()
                 self._kept.append(message)
+                self._news.set()
                 more = message.get("more_body", False)
                 gone = message["type"] == "http.disconnect"
         except Exception:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
-from aioresilience.calls import ANYONE, Caller
+from aioresilience.calls import Caller
 from aioresilience.integrations.asgi.answers import problem_answer
 from aioresilience.integrations.asgi.exchange import Exchange
 from aioresilience.integrations.asgi.middleware import AdmissionMiddleware
 from aioresilience.integrations.asgi.types import App, Message, Receive, Scope
 from aioresilience.integrations.paths import route_path
 from aioresilience.integrations.serving import PolicyFinder, rate_limit_headers
-from aioresilience.policy import Admission, Policy
+from aioresilience.policy import Entrance, Policy
 from aioresilience.registry import Registry
 
 
@@ -47,17 +47,16 @@ class PolicyMiddleware(AdmissionMiddleware):
         self._key = key
         self._priority = priority
         self._arrived = arrived
-        self._anyone = key is None and priority is None and arrived is None
-        self.prepares = rate_limit_headers
+        self._knows_callers = not (key is None and priority is None and arrived is None)
+        self._prepares = rate_limit_headers
 
-    def admission(self, scope: Scope, path: str) -> Admission | None:
-        """Enter the policy of the route."""
+    def entrance(self, scope: Scope, path: str) -> Entrance | None:
+        """Return that of the route's policy."""
         policy = self._finder.find(scope["method"], path)
-        if policy is None:
-            return None
-        return policy.serve(ANYONE if self._anyone else self._caller(scope))
+        return None if policy is None else policy.entrance()
 
-    def _caller(self, scope: Scope) -> Caller:
+    def caller(self, scope: Scope) -> Caller:
+        """Return who calls, as the three functions say."""
         key = None if self._key is None else self._key(scope)
         priority = "normal" if self._priority is None else self._priority(scope)
         return Caller(key, priority, None if self._arrived is None else self._arrived(scope))
@@ -66,7 +65,7 @@ class PolicyMiddleware(AdmissionMiddleware):
         """Tell what is left of the rate; whose rate, the scope says now, before the app changes it."""
         policy = self._finder.find(scope["method"], route_path(scope))
         assert policy is not None, "it has just been entered"
-        exchange.adorn = functools.partial(_adorn, policy, self._caller(scope))
+        exchange.adorn = functools.partial(_adorn, policy, self.caller(scope))
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Answer a refusal or an overrun with problem+json."""

@@ -13,7 +13,7 @@ from aioresilience.integrations.asgi.types import App, Receive, Scope
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.problems import rejection_in
 from aioresilience.pattern import AnyPattern
-from aioresilience.policy import Admission
+from aioresilience.policy import Entrance
 
 with extra("fastapi", "Starlette"):
     from starlette.requests import Request
@@ -28,9 +28,9 @@ class PatternMiddleware(AdmissionMiddleware):
         super().__init__(app, exclude_paths, cancel_on_disconnect=cancel_on_disconnect)
         self._gate = Gate([pattern])
 
-    def admission(self, scope: Scope, path: str) -> Admission:
-        """Enter the pattern."""
-        return self._gate.admission()
+    def entrance(self, scope: Scope, path: str) -> Entrance:
+        """Return that of the pattern."""
+        return self._gate.entrance()
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Answer a refusal; raise anything else."""

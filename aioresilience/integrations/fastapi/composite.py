@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aioresilience.bulkhead import Bulkhead
+from aioresilience.calls import ANYONE
 from aioresilience.circuit_breaker import CircuitBreaker
 from aioresilience.exceptions import OperationTimeoutError, RejectionError
 from aioresilience.integrations.asgi.answers import json_answer, retry_after
@@ -16,7 +17,7 @@ from aioresilience.integrations.fastapi.rate_limits import ChecksRates
 from aioresilience.integrations.paths import route_path
 from aioresilience.integrations.problems import rejection_in
 from aioresilience.load_shedding import BasicLoadShedder
-from aioresilience.policy import Admission
+from aioresilience.policy import Admission, Entrance
 from aioresilience.timeout import TimeoutConfig, TimeoutManager
 
 _REFUSALS = {
@@ -33,8 +34,6 @@ class ResilienceMiddleware(AdmissionMiddleware):
     Each is left out where it is not given. `timeout` (seconds) bounds the time until the answer begins. The client is
     who connects; `X-Forwarded-For` counts only from `trusted_proxies`.
     """
-
-    prepares = True
 
     def __init__(
         self,
@@ -73,13 +72,13 @@ class ResilienceMiddleware(AdmissionMiddleware):
             return True
         return await self._limiter.check_rate_limit(self._client(scope), self._rate)
 
-    def admission(self, scope: Scope, path: str) -> Admission:
-        """Enter the guards."""
-        return self._gate.admission()
+    def entrance(self, scope: Scope, path: str) -> Entrance:
+        """Return that of the guards."""
+        return self._gate.entrance()
 
     def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        exchange.first = None if self._timer is None else self._timer.admission()
+        exchange.first = None if self._timer is None else Admission(self._timer.entrance(), ANYONE)
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say who refused, or that it took too long."""

@@ -18,7 +18,6 @@ from aioresilience.integrations.asgi.types import App, Scope
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.fastapi.base import PatternMiddleware, as_answer, made
 from aioresilience.load_shedding import BasicLoadShedder
-from aioresilience.policy import Admission
 
 with extra("fastapi", "Starlette"):
     from starlette.requests import Request
@@ -122,11 +121,11 @@ class LoadSheddingMiddleware(PatternMiddleware):
         self.status_code = status_code
         self.retry_after = retry_after
         self.response_factory = response_factory
-        self._priority = PriorityHeader(priority_header, default_priority, allow=allow_priority)
+        self._priority = PriorityHeader(priority_header, default_priority, allow=allow_priority).__call__
 
-    def admission(self, scope: Scope, path: str) -> Admission:
-        """Enter with the priority that the request has."""
-        return self._gate.admission(_CALLERS[self._priority(scope)])
+    def caller(self, scope: Scope) -> Caller:
+        """Say with what priority a request comes."""
+        return _CALLERS[self._priority(scope)]
 
     async def refuse(self, rejection: RejectionError, request: Request) -> App:
         """Say that the request was shed."""
@@ -157,9 +156,9 @@ class BackpressureMiddleware(PatternMiddleware):
         self.retry_after = retry_after
         self._caller = PatientCaller(patience=timeout)
 
-    def admission(self, scope: Scope, path: str) -> Admission:
-        """Enter, and say how long a request waits."""
-        return self._gate.admission(self._caller)
+    def caller(self, scope: Scope) -> Caller:
+        """Say how long a request waits."""
+        return self._caller
 
     async def refuse(self, rejection: RejectionError, request: Request) -> App:
         """Say that no relief came in time."""

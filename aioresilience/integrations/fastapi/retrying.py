@@ -8,12 +8,12 @@ from typing import Final, ParamSpec, TypeVar
 from aioresilience import callables
 from aioresilience.calls import ANYONE, Call, Handler, invoker
 from aioresilience.failures import Classifier, Rule
-from aioresilience.integrations.asgi.exchange import Exchange
-from aioresilience.integrations.asgi.middleware import Gate
+from aioresilience.integrations.asgi.middleware import OPEN, AdmissionMiddleware
 from aioresilience.integrations.asgi.replay import HeldAnswer, ReplayableBody
 from aioresilience.integrations.asgi.types import App, Receive, Scope, Send
 from aioresilience.integrations.paths import NOT_GUARDED, Paths, route_path
 from aioresilience.pattern import Context
+from aioresilience.policy import Entrance
 from aioresilience.retry import RetryConfig, RetryPolicy, RetryStrategy
 
 P = ParamSpec("P")
@@ -54,6 +54,17 @@ class _FinalError(BaseException):
         self.error = error
 
 
+class _Watched(AdmissionMiddleware):
+    """Notices a client that leaves, and leaves all else to the app."""
+
+    def entrance(self, scope: Scope, path: str) -> Entrance:
+        """Let everybody in."""
+        return OPEN
+
+    async def answer(self, error: Exception, scope: Scope, receive: Receive) -> None:
+        """Answer nothing."""
+
+
 class RetryMiddleware:
     """Lets the app answer again when it raised or answered with a listed status.
 
@@ -84,15 +95,11 @@ class RetryMiddleware:
         self._excluded = Paths(NOT_GUARDED if exclude_paths is None else exclude_paths)
         self._methods = frozenset(methods)
         self._max_body = max_body
-        self._cancel = cancel_on_disconnect
-        self._open = Gate([])
+        self._watched = _Watched(self._answer, (), cancel_on_disconnect=cancel_on_disconnect)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if not self._retries(scope):
-            await self.app(scope, receive, send)
-            return
-        await Exchange(receive, send, self._open.admission(), self._cancel).run(self._answer, scope)
+        await (self._watched if self._retries(scope) else self.app)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

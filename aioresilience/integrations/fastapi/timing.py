@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from aioresilience.calls import ANYONE
 from aioresilience.exceptions import OperationTimeoutError
 from aioresilience.integrations.asgi.answers import json_answer
 from aioresilience.integrations.asgi.exchange import Exchange
-from aioresilience.integrations.asgi.middleware import AdmissionMiddleware, Gate
+from aioresilience.integrations.asgi.middleware import OPEN, AdmissionMiddleware, Gate
 from aioresilience.integrations.asgi.types import App, Receive, Scope
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.fastapi.base import as_answer, made
-from aioresilience.policy import Admission
+from aioresilience.policy import Admission, Entrance
 from aioresilience.timeout import TimeoutConfig, TimeoutManager
 
 with extra("fastapi", "Starlette"):
@@ -23,8 +24,6 @@ class TimeoutMiddleware(AdmissionMiddleware):
 
     `response_factory(timeout, request, elapsed)` gives another answer than the 408.
     """
-
-    prepares = True
 
     def __init__(
         self,
@@ -42,16 +41,15 @@ class TimeoutMiddleware(AdmissionMiddleware):
         self.error_message = error_message
         self.status_code = status_code
         self.response_factory = response_factory
-        self._open = Gate([])
         self._gate = Gate([TimeoutManager(TimeoutConfig(timeout=timeout), name="request")])
 
-    def admission(self, scope: Scope, path: str) -> Admission:
+    def entrance(self, scope: Scope, path: str) -> Entrance:
         """Let everybody in."""
-        return self._open.admission()
+        return OPEN
 
     def prepare(self, exchange: Exchange, scope: Scope) -> None:
         """Bound the time until the answer begins."""
-        exchange.first = self._gate.admission()
+        exchange.first = Admission(self._gate.entrance(), ANYONE)
 
     async def answer(self, error: Exception, scope: Scope, receive: Receive) -> App | None:
         """Say that it took too long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import Policy
 from aioresilience.registry import Registry, get_registry
+from aioresilience.registry.loading import pace
 
 Reading = tuple[tuple[str, ...], float]
 """Values of the labels, in the metric's order, and the number."""
@@ -60,15 +61,23 @@ class View:
             return tuple(self.registry.policies.values())
 
     @functools.cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> list[Row]:
         """Every pattern instance once; one that several policies share is named after its block."""
         found: dict[int, Row] = {}
+        breathe = pace()
         for policy in self.policies:
+            breathe()
             for pattern in policy.patterns:
                 if id(pattern) not in found:
                     found[id(pattern)] = _row(pattern, policy)
-        alone = [_row(pattern, None) for pattern in self._patterns]
-        return (*found.values(), *alone)
+        return [*found.values(), *(_row(pattern, None) for pattern in self._patterns)]
+
+    def forget(self, breathe: Callable[[], None]) -> None:
+        """Let go of the rows one by one; those that are read afterwards are new ones."""
+        rows = self.__dict__.pop("rows", [])
+        while rows:
+            rows.pop()
+            breathe()
 
 
 def _row(pattern: AnyPattern, policy: Policy | None) -> Row:

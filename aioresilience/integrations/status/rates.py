@@ -44,6 +44,8 @@ class Rates:
     def of(self, policy: str) -> tuple[float | None, float | None]:
         """Return calls and rejections per second at the latest look, None where there is nothing to compare with."""
         with self._lock:
+            if not self._looks:
+                return None, None
             first, last = self._looks[0], self._looks[-1]
         before, after = first.totals.get(policy), last.totals.get(policy)
         elapsed = last.at - first.at

@@ -6,6 +6,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -65,8 +66,8 @@ class Renderer:
         self._title = title
         self._every = every
 
-    def html(self, page: Page, nonce: str) -> str:
-        """Return the page; only style and script that bear the nonce may act."""
+    def html(self, page: Page, nonce: str) -> Iterator[str]:
+        """Write the page, bit by bit; only style and script that bear the nonce may act."""
         every, whole = f"{self._every:g}", math.ceil(self._every)
         values = {"page": page, "title": self._title, "nonce": nonce, "now": time.time()}
-        return self._template.render(values, every=every, whole=whole)
+        return self._template.generate(values, every=every, whole=whole)

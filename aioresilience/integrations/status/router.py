@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from aioresilience.collector import collector_paused
+from aioresilience.exceptions import UnknownPolicyError
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.status.rates import Rates
 from aioresilience.integrations.status.rejections import Recorder
 from aioresilience.integrations.status.rendering import Renderer
+from aioresilience.integrations.status.sending import in_parts, json_texts, let_go, response
 from aioresilience.integrations.status.view import Page, page
 from aioresilience.registry import Registry, get_registry
+from aioresilience.registry.loading import pace
 
 with extra("fastapi", "FastAPI"):
-    from fastapi import APIRouter, FastAPI, Request
+    from fastapi import APIRouter, FastAPI, HTTPException, Request
     from fastapi.params import Depends
-    from fastapi.responses import HTMLResponse, JSONResponse, Response
+    from fastapi.responses import Response
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
 
@@ -35,7 +38,8 @@ def status_router(
     """Return a router that shows what a registry does: read-only, and guarded unless it is said to be public.
 
     `GET path` answers with JSON, or with a page that refreshes itself every `refresh` seconds where the client prefers
-    HTML. `registry` is the default one unless given; `dependencies` decide who may look, as FastAPI's do.
+    HTML; `GET path?policy=NAME`, of one policy. `registry` is the default one unless given; `dependencies` decide who
+    may look, as FastAPI's do.
 
     Raises:
         ValueError: neither `dependencies` nor `public=True`; or `refresh` below half a second.
@@ -84,14 +88,18 @@ class _Desk:
 
     def answer(self, request: Request) -> Response:
         """Answer one request; FastAPI runs it in a thread, so that no event loop waits for a large registry."""
-        registry = self._registry or get_registry()
+        registry, breathe, names = self._registry or get_registry(), pace(), request.query_params.getlist("policy")
         rates = self._rates = self._rates or Rates(registry.clock)
-        shown = page(registry.status(), rates, self.recorder)
-        if prefers_html(request.headers.get("accept", "")):
-            return self._html(shown)
-        return JSONResponse(as_json(shown), headers=_HEADERS)
+        with collector_paused():  # which would go through all that is made here again and again
+            shown = page(_report(registry, names), rates, self.recorder, breathe, whole=not names)
+            if prefers_html(request.headers.get("accept", "")):
+                answer = self._html(shown, breathe)
+            else:
+                answer = response(in_parts(json_texts(shown), breathe), "application/json", _HEADERS)
+            let_go(shown, breathe)
+        return answer
 
-    def _html(self, shown: Page) -> Response:
+    def _html(self, shown: Page, breathe: Callable[[], None]) -> Response:
         title = self._title or str(shown.report.get("service") or "aioresilience")
         renderer = self._renderer = self._renderer or Renderer(title, self._refresh)
         nonce = secrets.token_urlsafe(16)
@@ -100,25 +108,14 @@ class _Desk:
             "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
         )
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", **_HEADERS}
-        return HTMLResponse(renderer.html(shown, nonce), headers=headers)
+        return response(in_parts(renderer.html(shown, nonce), breathe), "text/html", headers)
 
 
-def as_json(shown: Page) -> dict[str, object]:
-    """Return the registry's status with what the page adds to it: signs, rates, the last rejections."""
-    policies = shown.report["policies"]
-    assert isinstance(policies, dict)
-    added = {
-        row.name: policies[row.name]
-        | {
-            "level": row.level,
-            "signs": [sign.text for sign in row.signs],
-            "calls_per_second": row.calls_rate,
-            "rejected_per_second": row.rejected_rate,
-            "last_rejections": [asdict(rejection) for rejection in row.rejections],
-        }
-        for row in shown.policies
-    }
-    return {**shown.report, "signs": [sign.text for sign in shown.signs], "policies": added}
+def _report(registry: Registry, names: Sequence[str]) -> dict[str, object]:
+    try:
+        return registry.status(*names)
+    except UnknownPolicyError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 def prefers_html(accept: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
@@ -71,17 +71,26 @@ class Page:
 
     report: Report
     signs: tuple[Sign, ...]
-    policies: tuple[PolicyRow, ...]
+    policies: list[PolicyRow]
     reloads: Mapping[str, object] = field(default_factory=dict)
 
 
-def page(report: Report, rates: Rates, recorder: Recorder) -> Page:
-    """Turn a registry's status into what the page shows, the gravest policies first."""
+def page(
+    report: Report, rates: Rates, recorder: Recorder, breathe: Callable[[], None] = lambda: None, *, whole: bool = True
+) -> Page:
+    """Turn a registry's status into what the page shows, the gravest policies first.
+
+    Only a `whole` status is a look for the rates; `breathe` is called between policies, since there may be thousands.
+    """
     policies = _mapping(report["policies"])
-    rates.note({name: totals(_mapping(status)) for name, status in policies.items()})
-    rows = [_policy(name, _mapping(status), rates, recorder) for name, status in policies.items()]
+    if whole:
+        rates.note({name: totals(_mapping(status)) for name, status in policies.items()})
+    rows = []
+    for name, status in policies.items():
+        breathe()
+        rows.append(_policy(name, _mapping(status), rates, recorder))
     rows.sort(key=lambda row: (_RANK[row.level], row.name))
-    return Page(report, tuple(_of_registry(report)), tuple(rows), _mapping(report.get("reloads")))
+    return Page(report, tuple(_of_registry(report)), rows, _mapping(report.get("reloads")))
 
 
 def totals(status: Facts) -> tuple[int, int]:

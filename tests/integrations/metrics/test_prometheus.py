@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest as plain_text, start_http_server
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aioresilience import BulkheadFullError, CircuitBreaker, CircuitConfig, Registry
 from aioresilience.integrations.metrics import CATALOGUE
 from aioresilience.integrations.prometheus import ResilienceCollector, register
+from aioresilience.registry import loading
 from aioresilience.testing import VirtualClock
 
 EVERYTHING = """
@@ -240,6 +244,32 @@ async def test_openmetrics_reads_it_too():
     families = {family.name: family for family in read_openmetrics(generate_latest(to).decode())}
     assert families["aioresilience_retry_delay_seconds"].type == "counter"
     assert families["aioresilience_circuit_states"].type == "gauge"
+
+
+async def test_families_that_are_kept_are_read_when_they_are_iterated():
+    registry = await busy()
+    kept = list(ResilienceCollector(registry).collect())
+    [calls] = [family for family in kept if family.name == "aioresilience_calls"]
+    assert len(calls.samples) == len(list(calls.samples)) > 10
+    at_once = scraped(registry)
+    for sample in calls.samples:
+        assert at_once[sample.name, tuple(sorted(sample.labels.items()))] == sample.value
+
+
+async def test_a_scrape_of_many_policies_works_in_short_steps(monkeypatch):
+    """What is measured is the time on the CPU of the scraping thread alone, from breath to breath."""
+    policies = {f"p{number}": {"timeout": 2, "bulkhead": 3, "retry": 3} for number in range(500)}
+    registry = Registry.from_mapping({"version": 1, "policies": policies}, environ={})
+    for name in registry:
+        await registry.get(name).call(fine)
+    to = CollectorRegistry()
+    register(registry, to=to)
+    breaths = []
+    monkeypatch.setattr(loading, "breathe", lambda: breaths.append(time.thread_time()))
+    assert await asyncio.to_thread(plain_text, to)
+    assert breaths[-1] - breaths[0] > 0.03, "or else nothing was measured"
+    assert max(after - before for before, after in itertools.pairwise(breaths)) < 0.01
+    assert gc.isenabled()
 
 
 def test_registering_reads_nothing_and_needs_no_registry_yet():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import itertools
 import json
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from aioresilience import Registry
 from aioresilience.events import global_bus
 from aioresilience.integrations.status import status_app, status_router
 from aioresilience.integrations.status.router import prefers_html
+from aioresilience.registry import loading
 
 SPITEFUL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -46,6 +50,35 @@ async def test_machines_get_json_with_what_the_page_adds() -> None:
     assert status["generation"] == 1
     assert status["policies"]["payments"]["about"]["owner"] == "team-pay"
     assert status["policies"]["payments"]["signs"] == ["not used yet"]
+
+
+async def test_one_policy_can_be_asked_for() -> None:
+    registry = Registry.from_text("{version: 1, policies: {a: {bulkhead: 3}, b: {bulkhead: 4}}}", environ={})
+    answer = await ask(app_of(registry), "/resilience?policy=b")
+    assert list(answer.json()["policies"]) == ["b"]
+    assert list(registry.status("a", "b")["policies"]) == ["a", "b"]  # type: ignore[call-overload]
+    assert not registry.policies, "asking is no use"
+    unknown = await ask(app_of(registry), "/resilience?policy=c")
+    assert (unknown.status_code, "no policy is named 'c'" in unknown.text) == (404, True)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+async def test_the_answer_about_many_policies_is_written_in_short_steps(accept: str, monkeypatch: Any) -> None:
+    """What is measured is the time on the CPU of the writing thread alone, from breath to breath."""
+    policies = {f"p{number}": {"timeout": 2, "bulkhead": 3, "retry": 3} for number in range(500)}
+    registry = Registry.from_mapping({"version": 1, "policies": policies}, environ={})
+    for name in registry:
+        await registry.get(name).call(asyncio.sleep, 0)
+    app = app_of(registry)
+    await ask(app, accept=accept)
+    breaths: list[float] = []
+    monkeypatch.setattr(loading, "breathe", lambda: breaths.append(time.thread_time()))
+    answer = await ask(app, accept=accept)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert answer.text.count("p499") > 0
+    assert breaths[-1] - breaths[0] > 0.03, "or else nothing was measured"
+    assert max(after - before for before, after in itertools.pairwise(breaths)) < 0.01
+    assert gc.isenabled()
 
 
 async def test_browsers_get_the_page() -> None:
