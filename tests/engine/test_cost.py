@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from types import FrameType
 
@@ -37,6 +38,7 @@ def steps(make) -> tuple[int, int]:
             await make()
         coroutine = make()
         before = sys.gettrace()
+        gc.disable()  # it may call functions of others, such as hypothesis's, in the middle of ours
         sys.settrace(trace)
         try:
             coroutine.send(None)
@@ -44,6 +46,7 @@ def steps(make) -> tuple[int, int]:
             pass
         finally:
             sys.settrace(before)
+            gc.enable()
 
     asyncio.run(run())
     return seen["opcode"], seen["call"]
