@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = _threads_left(before)
     if tasks or threads:
         pytest.fail("left behind: " + "; ".join([*tasks, *threads]), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def the_same_luck(request: pytest.FixtureRequest) -> None:
+    """Let a test draw the same numbers in every run: jitter decides which calls meet, and so which circuit opens."""
+    random.seed(request.node.nodeid)
 
 
 @pytest.fixture
