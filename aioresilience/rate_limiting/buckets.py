@@ -153,10 +153,15 @@ class Buckets(ABC, Generic[E]):
         spent = self.spend(self.newcomer() if entry is None else entry, now)
         if spent is None:
             return None
-        self.young[key], charge = spent
+        entry, charge = spent
+        self.put(key, entry)
         if key in self.old:
             self._forget_old(key)
         return charge
+
+    def put(self, key: str, entry: E) -> None:
+        """Keep a key's bucket as it is now; the caller holds the lock."""
+        self.young[key] = entry
 
     def _forget_old(self, key: str) -> None:
         """Drop the old copy of a key; give memory back each time half of the old generation is gone."""
@@ -261,7 +266,8 @@ class Buckets(ABC, Generic[E]):
         """Charge every key with the share that it has spent in the old table, which is retired."""
         with self.census.lock:
             now = self._begin(old, now)
-            self.young = {key: self.converted(old, entry, now) for key, entry in old.live(now)}
+            for key, entry in old.live(now):
+                self.put(key, self.converted(old, entry, now))
             self.floor = None if old.floor is None else self.converted(old, old.floor, now)
 
     def converted(self, old: Buckets[OldT], entry: OldT, now: float) -> E:
@@ -287,7 +293,7 @@ class Buckets(ABC, Generic[E]):
             shares = [old.share(entry, now) for _, entry in old.live(now)]
             share = min(1.0, common + sum(max(0.0, own - common) for own in shares))
             if share > 0:
-                self.young[SHARED] = self.charged(share, now)
+                self.put(SHARED, self.charged(share, now))
 
     def _begin(self, old: AnyBuckets, now: float) -> float:
         self.last = now = max(now, old.last)

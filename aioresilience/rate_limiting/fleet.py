@@ -125,7 +125,7 @@ class FleetRateLimit(RateLimit):
         share = self._share(now)
         entry = heir.find(SHARED)
         if share > (0.0 if entry is None else heir.share(entry, now)):
-            heir.young[SHARED] = heir.charged(share, now)
+            heir.put(SHARED, heir.charged(share, now))
 
     def _share(self, now: float) -> float:
         """Return how much of the one limit of a policy is spent, as far as the server's last answer tells."""

@@ -17,6 +17,7 @@ from aioresilience.events import EventEmitter
 from aioresilience.rate_limiting.buckets import AnyBuckets, Census
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.leaky import LeakyBucket
+from aioresilience.rate_limiting.meter import Meter
 from aioresilience.rate_limiting.sliding_window import SlidingWindow
 from aioresilience.scope import current_deadline
 from aioresilience.units import Rate
@@ -61,16 +62,23 @@ class Limit:
     Locks are taken in this order: the limit's, a line's, the census'.
     """
 
-    __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "monotonic", "table")
+    __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "meter", "monotonic", "table")
+
+    meter: Meter | None
+    """The table where it is one bucket for all calls, and nobody waits: then a call need look no further."""
 
     def __init__(self, table: AnyBuckets, clock: Clock, emitter: EventEmitter, *, by_key: bool = True) -> None:
-        self.table = table
         self.clock = clock
         self.monotonic = clock.monotonic
         self.emitter = emitter
         self.by_key = by_key
         self.lock = threading.RLock()
         self.lines = _NO_LINES
+        self._use(table)
+
+    def _use(self, table: AnyBuckets) -> None:
+        self.table = table
+        self.meter = table if isinstance(table, Meter) and not self.lines else None
 
     def take(self, key: str) -> Ticket | None:
         """Take a permit if there is one and nobody waits for it."""
@@ -127,7 +135,7 @@ class Limit:
             old.retire()
             inherit(table, old, self.monotonic())
             table.census.tables = [table if known is old else known for known in table.census.tables]
-            self.table = table
+            self._use(table)
             for line in list(self.lines.values()):
                 self._pump(line)
 
@@ -148,6 +156,7 @@ class Limit:
     def _begin(self, key: str) -> Line:
         if self.lines is _NO_LINES:
             self.lines = {}
+        self.meter = None
         line = self.lines[key] = Line(key)
         return line
 
@@ -237,8 +246,11 @@ class Limit:
         self._disarm(line)
         if self.lines.get(line.key) is line:
             del self.lines[line.key]
+            self._use(self.table)
 
 
-def build(algorithm: str, rate: Rate, burst: int, census: Census) -> AnyBuckets:
+def build(algorithm: str, rate: Rate, burst: int, census: Census, *, by_key: bool = True) -> AnyBuckets:
     """Build the empty buckets of a rate."""
+    if algorithm == Meter.algorithm and not by_key:
+        return Meter(rate, burst, census)
     return ALGORITHMS[algorithm](rate, burst, census)

@@ -80,11 +80,19 @@ class RateLimit(Guard[RateLimiterConfig]):
             )
 
     def _build(self, config: RateLimiterConfig) -> AnyBuckets:
-        return build(config.algorithm, config.rate, config.capacity, self._census)
+        return build(config.algorithm, config.rate, config.capacity, self._census, by_key=config.scope == "key")
 
     def admit(self, caller: Caller) -> object | None:
         """Take a permit if there is one and nobody waits for it."""
-        limit = self._limit  # whose attributes are read quickly, unlike those of a class with __getattr__
+        limit = self._limit
+        meter = limit.meter
+        if meter is not None:
+            charge = meter.take(SHARED, limit.monotonic())
+            if charge is None:
+                return self._admit_slowly(SHARED, caller)
+            if audience.steady and self.listening():
+                self._allowed((meter, SHARED, charge), None)
+            return meter, SHARED, charge
         key: str | None = SHARED
         if limit.by_key:
             key = caller.key

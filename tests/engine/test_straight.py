@@ -51,7 +51,7 @@ def test_every_machine_has_its_sections_marked():
     assert {
         "BulkheadMachine.try_take", "BulkheadMachine.release", "LoadMachine.try_take", "LoadMachine.try_give",
         "BackpressureMachine.try_enter", "BackpressureMachine.leave", "AimdMachine.try_take", "AimdMachine.try_end",
-        "Gcra.take", "Budget.deposit", "TimerQueue.add",
+        "Gcra.take", "Meter.take", "Budget.deposit", "TimerQueue.add",
     } <= marked  # fmt: skip
 
 

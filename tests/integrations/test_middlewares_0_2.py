@@ -345,6 +345,7 @@ async def test_several_patterns_in_their_order(caplog: pytest.LogCaptureFixture)
     assert shedder.active_requests == 0
 
 
+@pytest.mark.usefixtures("timers_may_be_late")
 async def test_a_timeout_is_a_failure_to_the_circuit_around_it():
     breaker = CircuitBreaker("psp", CircuitConfig(failure_threshold=1))
     assert (await get(ResilienceMiddleware(Handler(), circuit_breaker=breaker, timeout=0.02))).status == 408

@@ -16,15 +16,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from aioresilience.rate_limiting.buckets import GIL, OVERFLOW, Census
 from aioresilience.rate_limiting.gcra import Gcra
 from aioresilience.rate_limiting.limit import build
+from aioresilience.rate_limiting.meter import Meter
 from aioresilience.units import Rate
 
 ALGORITHMS = ("gcra", "sliding_window", "leaky_bucket")
-SMOOTH = ("gcra", "leaky_bucket")
+METER = "gcra without keys"
+ONE_KEY = pytest.mark.parametrize("algorithm", [*ALGORITHMS, METER])
+SMOOTH = ("gcra", "leaky_bucket", METER)
 
 
 def buckets(algorithm="gcra", permits=10, per=1.0, burst=None, max_keys=1000):
     census = Census(max_keys)
-    table = build(algorithm, Rate(permits, per), permits if burst is None else burst, census)
+    burst = permits if burst is None else burst
+    table = build(algorithm.split()[0], Rate(permits, per), burst, census, by_key=algorithm != METER)
     census.tables.append(table)
     return table
 
@@ -135,10 +139,20 @@ class WindowAgainst(Against):
     model = Log
 
 
+class MeterAgainst(Against):
+    algorithm = METER
+
+    @initialize(rate=RATES, burst=st.integers(1, 12))
+    def start(self, rate, burst):
+        super().start(rate, burst)
+        self.models = dict.fromkeys("abc", self.models["a"])
+
+
 TestGcra = Against.TestCase
+TestMeter = MeterAgainst.TestCase
 TestLeaky = LeakyAgainst.TestCase
 TestWindow = WindowAgainst.TestCase
-TestGcra.settings = TestLeaky.settings = TestWindow.settings = settings(
+TestGcra.settings = TestMeter.settings = TestLeaky.settings = TestWindow.settings = settings(
     max_examples=60, stateful_step_count=60, deadline=None
 )
 
@@ -181,7 +195,7 @@ def test_burst_is_the_capacity_and_refills_within_its_time(algorithm):
     assert admitted(table, "k", 60.0, 9) == 4
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@ONE_KEY
 @given(
     rate=st.tuples(st.integers(1, 1000), st.floats(0.01, 1e5)),
     start=st.floats(0, 1e7),
@@ -202,7 +216,7 @@ def test_after_the_delay_there_is_a_permit_and_no_earlier(algorithm, rate, start
     assert table.take("k", now + delay) is not None
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@ONE_KEY
 def test_a_denied_call_consumes_nothing(algorithm):
     table = buckets(algorithm, 2, 10.0)
     assert admitted(table, "k", 0.0, 2) == 2
@@ -211,7 +225,7 @@ def test_a_denied_call_consumes_nothing(algorithm):
     assert table.delay("k", 1.0) == delay
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@ONE_KEY
 def test_a_refund_gives_back_what_has_not_drained(algorithm):
     table = buckets(algorithm, 2, 10.0)
     first = table.take("k", 0.0)
@@ -221,7 +235,7 @@ def test_a_refund_gives_back_what_has_not_drained(algorithm):
     assert admitted(table, "k", 0.0, 3) == 1
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@ONE_KEY
 def test_a_refund_after_the_charge_has_drained_is_no_gift(algorithm):
     table = buckets(algorithm, 2, 10.0)
     old = table.take("k", 0.0)
@@ -317,8 +331,9 @@ def test_an_idle_key_costs_at_most_a_hundred_bytes_beside_its_name(count):
     assert used / count <= 70
 
 
-def test_the_fast_path_has_no_place_where_threads_can_switch():
-    calls, code = [], list(dis.get_instructions(Gcra.take))
+@pytest.mark.parametrize("kind", [Gcra, Meter])
+def test_the_fast_path_has_no_place_where_threads_can_switch(kind):
+    calls, code = [], list(dis.get_instructions(kind.take))
     for position, instruction in enumerate(code):
         assert "BACKWARD" not in instruction.opname
         assert not instruction.opname.startswith("BUILD")
