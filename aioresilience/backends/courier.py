@@ -256,7 +256,7 @@ class Courier:
 
     async def _present(self, client: Client) -> None:
         """Say to the fleet that this process is there, and learn how many there are."""
-        self.fleet_seen = await self._announce(client, f"{self.config.prefix}:{{fleet}}".encode())
+        self.fleet_seen = await self._announce(client, f"{self.config.prefix}:{{fleet}}".encode()) or None
 
     async def _announce(self, client: Client, key: bytes) -> int:
         counts_for = BEATS * self._interval()
