@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import random
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from aioresilience import logging as library_logging, scope
+from aioresilience.events import global_bus
+from aioresilience.registry import default, names
 
 # The same examples every time, however slowly they come; `--hypothesis-profile=explore` looks where nobody has been.
 BUSY = (HealthCheck.too_slow,)
@@ -42,6 +45,10 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Every Runner, pytest-asyncio's too, ends by cancelling what is left.
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel_all)
     monkeypatch.setattr(library_logging, "_kinds", {})  # what one test wrote keeps no other from writing
+    monkeypatch.setattr(default, "_default", None)
+    monkeypatch.setattr(names, "_default", set())
+    if global_bus.handlers:
+        gc.collect()  # who listened for another test, and is gone, stops now and not in the middle of this one
     before = set(threading.enumerate())
     logger = logging.getLogger("aioresilience")
     level, disabled = logger.level, logger.disabled

@@ -274,9 +274,9 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_answered_408():
 async def test_an_answer_that_has_begun_may_take_its_time():
     app = Handler()
     app.go.set()
-    request = Request(TimeoutMiddleware(app, 0.02)).start()
+    request = Request(TimeoutMiddleware(app, 0.6)).start()
     await app.began.wait()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.7)
     app.between.set()
     await request.done()
     assert request.body == b"firstlast"
