@@ -73,7 +73,7 @@ def in_python(code: str, *arguments: str, **environment: str) -> str:
     """Run code in an interpreter of its own; return what it printed."""
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -469,7 +469,7 @@ def test_sighup_reloads(tmp_path):
         logging.basicConfig()
 
         def eventually(check):
-            end = time.monotonic() + 15
+            end = time.monotonic() + 45
             while not check():
                 assert time.monotonic() < end, registry.status()["reloads_by_trigger"]
                 time.sleep(0.005)
@@ -494,7 +494,7 @@ def test_sighup_reloads(tmp_path):
         print("all three")
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (done.stdout.strip(), done.returncode) == ("all three", 0), done.stderr
     assert "reload_rejected: 1 error, by sighup; generation 2 stays" in done.stderr
 
@@ -555,7 +555,7 @@ def test_a_hundred_processes_with_different_histories_end_at_one_revision(tmp_pa
         print(len(revisions), len(set(revisions)), len(revisions[0]))
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "100 1 16", done.stderr
     assert "AR3" not in done.stderr, "no truncation guard"
 
