@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Query, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Query, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from aioresilience import ConfigError, Registry, UnknownPolicyError, get_registry
+from aioresilience import ConfigError, Registry, UnknownPolicyError, get_registry, resilient
 from aioresilience.calls import ANYONE
 from aioresilience.integrations.fastapi import (
     add_problem_handlers,
@@ -293,3 +293,19 @@ async def test_a_bad_file_fails_the_start(tmp_path: Path):
     with pytest.raises(ConfigError, match="bulkhaed"):
         async with Lifespan(FastAPI(lifespan=resilience_lifespan(file))):
             pass
+
+
+async def test_a_returned_response_is_judged_by_its_status_where_classify_names_it():
+    registry = Registry.from_text(
+        "{version: 1, policies: {p: {classify: {failure: {status: [503]}}, circuit_breaker: {failure_threshold: 9}}}}"
+    )
+    app = FastAPI()
+
+    @app.get("/{status}", response_model=None)
+    @resilient("p", registry=registry)
+    async def endpoint(status: int) -> Response:
+        return Response(status_code=status)
+
+    assert [(await get(app, path)).status for path in ("/200", "/404", "/503")] == [200, 404, 503]
+    counts = registry["p"].circuit_breaker.counts
+    assert (counts.succeeded, counts.failed) == (2, 1)
