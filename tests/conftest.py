@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -70,6 +71,17 @@ def the_same_luck(request: pytest.FixtureRequest) -> None:
 def timers_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a timer of the real clock that rings late for what it is on a busy machine: no loop that stood still."""
     monkeypatch.setattr(scope, "STALL_SECONDS", math.inf)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Run without coverage a test that measures: it would be most of what is measured."""
+    before, of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    threading.settrace(of_threads)  # type: ignore[arg-type]
+    sys.settrace(before)
 
 
 def _threads_left(before: set[threading.Thread]) -> list[str]:
