@@ -101,6 +101,11 @@ class Wire:
         """Read until the server closes."""
         return await asyncio.wait_for(self._reader.read(), 30)
 
+    async def say(self, part: bytes) -> None:
+        """Send a part of a body."""
+        self._writer.write(part)
+        await self._writer.drain()
+
     def leave(self) -> None:
         """Reset the connection."""
         self._writer.transport.abort()
