@@ -117,11 +117,6 @@ def parse_status(value: int | str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def format_status(codes: range) -> str:
-    """Write a code, or the first and the last code of a range."""
-    return str(codes[0]) if len(codes) == 1 else f"{codes[0]}-{codes[-1]}"
-
-
 def _decimal(number: Fraction) -> str:
     """Write a fraction whose decimals end, all of them."""
     text = f"{_WIDE.divide(Decimal(number.numerator), Decimal(number.denominator)):f}"

@@ -3,11 +3,14 @@
 import asyncio
 import math
 
-import httpx
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-
 from aioresilience import RateLimitExceededError, Registry, RejectionError, resilient
+from aioresilience.integrations.extras import extra
+
+with extra("httpx"):
+    import httpx
+with extra("fastapi", "FastAPI"):
+    from fastapi import FastAPI, Request
+    from fastapi.responses import JSONResponse
 
 registry = Registry.from_text(
     """

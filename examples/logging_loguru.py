@@ -37,7 +37,7 @@ async def main() -> None:
     text = "{version: 1, policies: {quotes: {bulkhead: %d}}}"
     registry = Registry.from_text(text % 1)
     policy = registry.get("quotes")
-    stop = write_events(write)
+    stop = write_events(write, every=3600)  # seconds: one line an hour for what comes again and again
     async with policy.admit():
         with contextlib.suppress(RejectionError):
             await policy.call(quote)

@@ -25,7 +25,7 @@ async def search() -> str:
 
 async def main() -> None:
     registry = Registry.from_text("{version: 1, policies: {search: {rate_limiter: {rate: 3/minute, scope: key}}}}")
-    stop = write_events(write)
+    stop = write_events(write, every=3600)  # seconds: one line an hour for what comes again and again
     for _ in range(10_000):
         with contextlib.suppress(RejectionError):
             await registry.get("search").bind(key="alice\nERROR forged line").call(search)

@@ -31,7 +31,7 @@ async def main() -> None:
     registry = Registry.from_text(
         "{version: 1, policies: {psp: {circuit_breaker: {failure_threshold: 2, recovery_timeout: 60s}}}}"
     )
-    stop = write_events(write)
+    stop = write_events(write, every=3600)  # seconds: one line an hour for what comes again and again
     for _ in range(100):
         with contextlib.suppress(ConnectionResetError, RejectionError):
             await registry.get("psp").call(broken)

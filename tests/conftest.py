@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import math
+import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from aioresilience import logging as library_logging
+from aioresilience import logging as library_logging, scope
+from aioresilience.events import global_bus
+from aioresilience.registry import default, names
+
+# The same examples every time, however slowly they come; `--hypothesis-profile=explore` looks where nobody has been.
+BUSY = (HealthCheck.too_slow,)
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=BUSY)
+settings.register_profile("explore", deadline=None, suppress_health_check=BUSY)
+settings.load_profile("suite")
+
+PATIENCE = 15.0
+"""Seconds that a thread may take to end: what never ends is found all the same."""
 
 # Threads that the library keeps: for handlers of events without a loop, and for overrides that are to end.
 KEPT_THREADS = ("aioresilience-events", "aioresilience-overrides")
@@ -19,7 +35,7 @@ KEPT_THREADS = ("aioresilience-events", "aioresilience-overrides")
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test whose loops close with tasks pending, or whose threads go on for a second after it."""
+    """Fail a test whose loops close with tasks pending, or whose threads go on after it."""
     tasks: list[str] = []
     cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
 
@@ -30,19 +46,46 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Every Runner, pytest-asyncio's too, ends by cancelling what is left.
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel_all)
     monkeypatch.setattr(library_logging, "_kinds", {})  # what one test wrote keeps no other from writing
+    monkeypatch.setattr(default, "_default", None)
+    monkeypatch.setattr(names, "_default", set())
+    if global_bus.handlers:
+        gc.collect()  # who listened for another test, and is gone, stops now and not in the middle of this one
     before = set(threading.enumerate())
     logger = logging.getLogger("aioresilience")
     level, disabled = logger.level, logger.disabled
     yield
     logger.setLevel(level)  # what one test silenced is not silent in the next
     logger.disabled = disabled
-    threads = _threads_after_a_second(before)
+    threads = _threads_left(before)
     if tasks or threads:
         pytest.fail("left behind: " + "; ".join([*tasks, *threads]), pytrace=False)
 
 
-def _threads_after_a_second(before: set[threading.Thread]) -> list[str]:
-    deadline = time.monotonic() + 1
+@pytest.fixture(autouse=True)
+def the_same_luck(request: pytest.FixtureRequest) -> None:
+    """Let a test draw the same numbers in every run: jitter decides which calls meet, and so which circuit opens."""
+    random.seed(request.node.nodeid)
+
+
+@pytest.fixture
+def timers_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a timer of the real clock that rings late for what it is on a busy machine: no loop that stood still."""
+    monkeypatch.setattr(scope, "STALL_SECONDS", math.inf)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Run without coverage a test that measures: it would be most of what is measured."""
+    before, of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    threading.settrace(of_threads)  # type: ignore[arg-type]
+    sys.settrace(before)
+
+
+def _threads_left(before: set[threading.Thread]) -> list[str]:
+    deadline = time.monotonic() + PATIENCE
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith(KEPT_THREADS):
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -91,8 +91,8 @@ class Backend:
 
     def _seen(self) -> int:
         running = self._running
-        if running is not None and running.courier.fleet_seen is not None:
-            self._fleet_seen = running.courier.fleet_seen
+        if running is not None and running.courier.presence.seen is not None:
+            self._fleet_seen = running.courier.presence.seen
         return self._fleet_seen
 
     def ask(

@@ -39,8 +39,16 @@ class Answer(NamedTuple):
 
 NOTHING: Final = Charge(0, 0.0)
 
+WRONG_TYPE: Final = "wrong_type"
+"""Why there is no answer where something of somebody else's stands under the key."""
+FOREIGN: Final = Answer(False, 0.0, 0, NOTHING)
+"""The answer where nothing can be counted for that reason."""
+
 Row = Sequence[bytes]
-"""Granted, leased, the instant, the level, microseconds until the next permit, permits left."""
+"""Granted, leased, the instant, the level, microseconds until the next permit, permits left.
+
+-1 granted: something of somebody else's stands under the key.
+"""
 Leased = Callable[[Place, int, Charge], None]
 """Takes so many permits, the last of which has that charge."""
 
@@ -72,6 +80,9 @@ class Check:
     def answer(self, row: Row) -> tuple[int, Charge]:
         """Tell those who asked, on their own loop; return what nobody is left to use, and its charge."""
         granted, leased, delay, remaining = int(row[0]), int(row[1]), int(row[4]), int(row[5])
+        if granted < 0:
+            self._all(FOREIGN)
+            return 0, NOTHING
         at, last = int(row[2]), float(row[3])
         first, taken = last - granted - leased + 1, 0
         for future in self.futures:
@@ -90,9 +101,12 @@ class Check:
 
     def unanswered(self) -> None:
         """Tell those who asked that no answer will come, on their own loop."""
+        self._all(None)
+
+    def _all(self, answer: Answer | None) -> None:
         for future in self.futures:
             if not future.done():
-                future.set_result(None)
+                future.set_result(answer)
 
 
 class Bundle:
@@ -117,4 +131,4 @@ def rows(text: bytes) -> Iterator[Row]:
 
 def whole(row: Row) -> tuple[int, Charge]:
     """Return all that was granted and leased, and the charge of the last of it."""
-    return int(row[0]) + int(row[1]), Charge(int(row[2]), float(row[3]))
+    return max(0, int(row[0])) + int(row[1]), Charge(int(row[2]), float(row[3]))

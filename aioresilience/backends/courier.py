@@ -1,4 +1,4 @@
-"""The side of a backend that runs on the I/O thread: sends what is waiting, answers, and probes a server that is away.
+"""The side of a backend that runs on the I/O thread: sends what is waiting, answers, has a server probed that is away.
 
 Checks that come while every connection is busy wait and go together in one script call. Every check is answered within
 the time budget: by the server, or with None once the server counts as away.
@@ -17,7 +17,9 @@ from aioresilience.backends.checks import Bundle, Charge, Check, Row, rows, whol
 from aioresilience.backends.client import BackendError, Client, Node
 from aioresilience.backends.config import BackendConfig
 from aioresilience.backends.health import Health
-from aioresilience.backends.scripts import FLEET, Script
+from aioresilience.backends.presence import Presence
+from aioresilience.backends.probing import found
+from aioresilience.backends.scripts import Script
 
 LARGEST_BATCH: Final = 500
 """Keys in one script call, during which the server does nothing else."""
@@ -27,9 +29,6 @@ GRACE: Final = 0.02
 TURN: Final = 0.002
 TURNS: Final = 5
 """Seconds and number of the turns by which this thread tells whether it is late itself."""
-PROBES: Final = 3
-BEATS: Final = 3
-"""Heartbeats that a process may miss before it is not counted any more."""
 Group = tuple[Script, int]
 
 
@@ -46,8 +45,7 @@ class Courier:
         self.config = config
         self.health = Health(config.slow)
         self.trips = self.checks = self.batches = 0
-        self.fleet_seen: int | None = None
-        self._member = member
+        self.presence = Presence(config, member)
         self._loop = loop
         self._changed = changed
         self._client: Client | None = None
@@ -219,66 +217,26 @@ class Courier:
         """Try again, ever less often, until the server answers quickly and takes writes."""
         while True:
             await asyncio.sleep(self.health.pause())
-            client = await self._found()
+            client = await found(self.config, self._nodes, self.presence, self._suspect)
             if client is not None:
                 break
         self._client = client
         self.health.recovered(self._loop.time())
         self._changed(None)
 
-    async def _found(self) -> Client | None:
-        """Return connections to a server that is well, None where it is not yet."""
-        try:
-            client = Client(self.config, self._nodes)
-        except (OSError, ValueError):
-            return None
-        well = False
-        try:
-            well = await self._answers_well(client)
-        finally:
-            if not well:
-                await client.close()
-        return client if well else None
-
-    async def _answers_well(self, client: Client) -> bool:
-        for _ in range(PROBES):
-            begun = self._loop.time()
-            try:
-                async with asyncio.timeout(self.config.timeout):
-                    await self._present(client)
-                    if self._suspect is not None:
-                        await self._announce(client, self._suspect.partition(b"}")[0] + b"}:probe")
-            except (BackendError, TimeoutError):
-                return False
-            if self._loop.time() - begun <= self.config.slow:
-                return True
-        return False
-
-    async def _present(self, client: Client) -> None:
-        """Say to the fleet that this process is there, and learn how many there are."""
-        self.fleet_seen = await self._announce(client, f"{self.config.prefix}:{{fleet}}".encode())
-
-    async def _announce(self, client: Client, key: bytes) -> int:
-        counts_for = BEATS * self._interval()
-        return int(await client.run(FLEET, [key], [self._member, int(counts_for * 1000)]))
-
-    def _interval(self) -> float:
-        """Return the seconds between two heartbeats: at most a hundred a second reach the server."""
-        return max(1.0, (self.fleet_seen or 1) / 100)
-
     def _heartbeat(self) -> None:
         """Go on telling the fleet while there is something to ask; a process at rest is not counted."""
         self._beat = None
         if self._active:
             self._active = False
-            self._beat = self._loop.call_later(self._interval(), self._heartbeat)
+            self._beat = self._loop.call_later(self.presence.interval(), self._heartbeat)
             if self._client is not None and self.config.fleet_size is None:
                 self._later(self._beat_once(self._client))
 
     async def _beat_once(self, client: Client) -> None:
         try:
             async with asyncio.timeout(self.config.timeout):
-                await self._present(client)
+                await self.presence.say(client)
         except TimeoutError:
             return  # whether the server is away, the checks tell
         except BackendError as error:

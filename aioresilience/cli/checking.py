@@ -12,6 +12,9 @@ from aioresilience.cli.reading import ERRORS, FINE, LINT_ERRORS, TROUBLE, Troubl
 from aioresilience.config import ConfigError, Diagnostic, Document
 from aioresilience.config.lint import compare_code, uses_in
 
+Met = tuple[str | None, Diagnostic]
+"""A finding, and the environment in which it was met; None: in the files alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -37,32 +40,50 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
     """Check files as a service would read them; raises Trouble where there is nothing to look at."""
     if code is not None and not code.exists():
         raise Trouble(f"{code}: no such file or folder")
-    found: list[Diagnostic] = []
+    found: list[Met] = []
     documents: list[Document] = []
     refused, wanted = FINE, [environment]
     for name in wanted:
         try:
             document = read(files, name)
         except ConfigError as error:
-            found.extend(_met_in(name if environment is None else None, error.diagnostics))
+            found.extend((name, one) for one in error.diagnostics)
             refused = max(refused, TROUBLE if unreadable(error) else ERRORS)
             wanted.extend(error.environments if name is None else ())
             continue
-        found.extend(_met_in(name if environment is None else None, document.findings))
+        found.extend((name, one) for one in document.findings)
         if name is None:
             wanted.extend(environments(document))
         documents.append(document)
     first = documents[0] if documents else None
     if first is not None and code is not None:
-        found.extend(compare_code(first, uses_in(code)))
-    ordered = ConfigError(dict.fromkeys(found)).diagnostics
+        found.extend((environment, one) for one in compare_code(first, uses_in(code)))
+    ordered = ConfigError(_once(found, environment)).diagnostics
     return Checked(ordered, first, refused or _lint_verdict(ordered, strict), len(wanted))
 
 
-def _met_in(environment: str | None, found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
-    """Say in which environment something was found; of equal findings the first is kept."""
-    for one in found:
-        yield replace(one, notes=(*one.notes, f"in the environment {environment}")) if environment else one
+def _once(met: Iterable[Met], asked_for: str | None) -> Iterator[Diagnostic]:
+    """Yield what was found at one place once, and say in which environments, unless that one was asked for.
+
+    What lint says of one place in other words elsewhere is a note below the first.
+    """
+    alike: dict[object, dict[Diagnostic, list[str | None]]] = {}
+    for environment, one in met:
+        words = "" if one.id.startswith("AR4") and one.line else one.message
+        place = (one.id, one.file, one.line, one.column, one.path, words)
+        alike.setdefault(place, {}).setdefault(one, []).append(environment)
+    for findings in alike.values():
+        (first, where), *others = findings.items()
+        apart = [set(there).isdisjoint(where) for _, there in others]
+        notes = [] if None in where or asked_for else [_where(where)]
+        notes += [f"{_where(there)}: {one.message}" for far, (one, there) in zip(apart, others, strict=True) if far]
+        yield replace(first, notes=(*first.notes, *notes))
+        yield from (one for far, (one, _) in zip(apart, others, strict=True) if not far)
+
+
+def _where(environments: Iterable[str | None]) -> str:
+    names = [name for name in environments if name is not None]
+    return f"in the environment{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _lint_verdict(findings: Sequence[Diagnostic], strict: bool) -> int:

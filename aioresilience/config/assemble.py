@@ -125,10 +125,13 @@ class Assembly:
         if shared is None:
             return None
         for other in block:
-            if other not in ("use", "mode") and block[other] is not None:
+            if other in ("use", "mode") or block[other] is None:
+                continue
+            place = block.key_place(other)
+            if not self._report.has("AR215", place):  # told already where both stand in one block
                 message = f"{shown(other)} is laid over 'use': only 'mode' may be"
                 hint = "write use: null beside it, or change the block under shared"
-                self._report.add("AR215", block.key_place(other), message, hint=hint, path=(*path, other))
+                self._report.add("AR215", place, message, hint=hint, path=(*path, other))
         mode = without(block, [other for other in block if other != "mode"])
         return self._config(key, lay_pattern(shared, mode) if mode else shared, path, lambda: tree.key_place(key))
 

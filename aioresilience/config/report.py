@@ -47,6 +47,11 @@ class Report:
                 self._all[identity] = one
                 self._count(one)
 
+    def has(self, code: str, place: Place) -> bool:
+        """Tell whether that place has a finding of that id."""
+        where = (code, place.name, place.line, place.column)
+        return any((one.id, one.file, one.line, one.column) == where for one in self._all.values())
+
     def _count(self, one: Diagnostic) -> None:
         self._errors += one.severity == "error"
         if self._errors == MAX_ERRORS:

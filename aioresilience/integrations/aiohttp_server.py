@@ -11,8 +11,8 @@ from typing import Final
 from aioresilience.calls import Caller
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.paths import NOT_GUARDED, Paths
-from aioresilience.integrations.problems import MEDIA_TYPE, problem_of
-from aioresilience.integrations.serving import PolicyFinder
+from aioresilience.integrations.problems import MEDIA_TYPE, Problem
+from aioresilience.integrations.serving import PolicyFinder, refused
 from aioresilience.policy import Admission
 from aioresilience.registry import Registry
 
@@ -64,7 +64,7 @@ async def _guarded(admission: Admission, request: web.Request, handler: Handler)
     try:
         await admission.enter()
     except Exception as error:
-        return _answer(error)
+        return _answer(refused(error))
     began: list[web.StreamResponse] = []
     _answers.set(began)
     try:
@@ -80,19 +80,13 @@ async def _guarded(admission: Admission, request: web.Request, handler: Handler)
                 raise
             if began or not isinstance(left, Exception):
                 raise left from error
-            return _answer(left)
+            return _answer(refused(left))
         finally:
             del left  # this frame is in its traceback, and must not keep it alive
     admission.answered(response.status)
     return response
 
 
-def _answer(error: Exception) -> web.Response:
-    problem = problem_of(error)
-    if problem is None:
-        try:
-            raise error
-        finally:
-            del error
+def _answer(problem: Problem) -> web.Response:
     body = json.dumps(problem.content()).encode()
     return web.Response(body=body, status=problem.status, headers=problem.headers(), content_type=MEDIA_TYPE)

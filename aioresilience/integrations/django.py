@@ -8,8 +8,8 @@ from typing import Any
 from aioresilience.calls import Caller
 from aioresilience.integrations.extras import extra
 from aioresilience.integrations.paths import NOT_GUARDED, Paths
-from aioresilience.integrations.problems import MEDIA_TYPE, problem_of
-from aioresilience.integrations.serving import PolicyFinder
+from aioresilience.integrations.problems import MEDIA_TYPE, Problem
+from aioresilience.integrations.serving import PolicyFinder, cut, refused
 from aioresilience.policy import Admission
 
 with extra("django", "Django"):
@@ -60,17 +60,14 @@ class PolicyMiddleware:
         try:
             await admission.enter()
         except Exception as error:
-            return _answer(error)
+            return _answer(refused(error))
         try:
             response = await self._get_response(request)
         except BaseException as error:
-            left = admission.leave(error)
-            try:
-                if left is None or left is error or not isinstance(left, Exception):
-                    raise
-                return _answer(left)
-            finally:
-                del left  # this frame is in its traceback, and must not keep it alive
+            problem = cut(admission, error)
+            if problem is None:
+                raise
+            return _answer(problem)
         return _until_closed(response, admission)
 
 
@@ -105,13 +102,7 @@ def _parts(content: Iterable[bytes], admission: Admission, status: int) -> Itera
     admission.answered(status)
 
 
-def _answer(error: Exception) -> JsonResponse:
-    problem = problem_of(error)
-    if problem is None:
-        try:
-            raise error
-        finally:
-            del error
+def _answer(problem: Problem) -> JsonResponse:
     response = JsonResponse(
         problem.content(), status=problem.status, headers=problem.headers(), content_type=MEDIA_TYPE
     )

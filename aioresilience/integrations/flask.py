@@ -9,7 +9,8 @@ from typing import ParamSpec
 from aioresilience import callables
 from aioresilience.calls import Caller
 from aioresilience.integrations.extras import extra
-from aioresilience.integrations.problems import MEDIA_TYPE, problem_of
+from aioresilience.integrations.problems import MEDIA_TYPE, Problem
+from aioresilience.integrations.serving import cut, refused
 from aioresilience.policy import Admission
 from aioresilience.registry import Registry, get_registry
 from aioresilience.registry.names import declare
@@ -48,7 +49,7 @@ def protect(
             try:
                 await admission.enter()
             except Exception as error:
-                return _answer(error)
+                return _answer(refused(error))
             return await _answered(admission, lambda: view(*args, **kwargs))
 
         return guarded
@@ -63,13 +64,10 @@ async def _answered(admission: Admission, view: Callable[[], Awaitable[object]])
         admission.answered(answer.code or 500)
         raise
     except BaseException as error:
-        left = admission.leave(error)
-        try:
-            if left is None or left is error or not isinstance(left, Exception):
-                raise
-            return _answer(left)
-        finally:
-            del left  # this frame is in its traceback, and must not keep it alive
+        problem = cut(admission, error)
+        if problem is None:
+            raise
+        return _answer(problem)
     if response.is_streamed:
         _until_closed(response, admission)
     else:
@@ -94,11 +92,5 @@ def _parts(parts: Iterable[str | bytes], admission: Admission) -> Iterator[str |
         raise
 
 
-def _answer(error: Exception) -> Response:
-    problem = problem_of(error)
-    if problem is None:
-        try:
-            raise error
-        finally:
-            del error
+def _answer(problem: Problem) -> Response:
     return Response(json.dumps(problem.content()), problem.status, problem.headers(), content_type=MEDIA_TYPE)

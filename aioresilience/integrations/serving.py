@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from aioresilience.calls import Caller
 from aioresilience.integrations.paths import Routes
-from aioresilience.policy import Policy
+from aioresilience.integrations.problems import Problem, problem_of
+from aioresilience.policy import Admission, Policy
 from aioresilience.registry import Registry, get_registry
 from aioresilience.registry.names import declare
 
@@ -50,6 +51,29 @@ class PolicyFinder:
     def _look_up(self, registry: Registry, name: str) -> Policy:
         policy = self._found[name] = registry.get(name)
         return policy
+
+
+def refused(error: Exception) -> Problem:
+    """Return the problem that a request is answered which was not let in, or was cut; raise an error that is none."""
+    problem = problem_of(error)
+    if problem is not None:
+        return problem
+    try:
+        raise error
+    finally:
+        del error  # this frame is in its traceback, and must not keep it alive
+
+
+def cut(admission: Admission, error: BaseException) -> Problem | None:
+    """End an admission with what the app raised; return what is answered in its place, None where it is to be raised.
+
+    It is answered where a bound of ours cut the app; raises what an ExceptionConfig made of that.
+    """
+    left = admission.leave(error)
+    try:
+        return None if left is error or not isinstance(left, Exception) else refused(left)
+    finally:
+        del error, left  # this frame is in their tracebacks
 
 
 def rate_limit_headers(policy: Policy, caller: Caller) -> dict[str, str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from aioresilience.failures import SUCCESS
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.frame import SOMETIME
+from aioresilience.policy.passage import Held, passage
 from aioresilience.recovering import Repeat, Replace
 
 
@@ -64,14 +65,12 @@ class _LimitStep:
 
 _Failure = tuple[Guard[Any], IntEnum, BaseException]
 _Step = _GuardStep | _BoundStep | _LimitStep
-_Held = tuple[_GuardStep | None, Any, "_Held | None"]
-"""A guard and its ticket, or None and an Exit; then what was taken before."""
 
 
 class Entrance:
     """What all admissions under the same patterns have in common, made once."""
 
-    __slots__ = ("clock", "judged", "leads_on", "skipped", "steps", "timed")
+    __slots__ = ("clock", "judged", "leads_on", "passage", "skipped", "steps", "timed")
 
     def __init__(self, patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:
         self.clock = clock
@@ -82,8 +81,11 @@ class Entrance:
         guards = [step for step in self.steps if isinstance(step, _GuardStep)]
         self.judged = frozenset(status for step in guards for status in step.outcomes)
         """The statuses that are not a success to every guard."""
-        self.timed = any(step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards)
+        self.timed = context.attempt_timeout is not None or any(
+            step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards
+        )
         """Whether somebody makes something of the instant at which the last guard was passed."""
+        self.passage = passage(active, guards, context, clock) if guards == [*self.steps] else None
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))
         """What can only run a function again, or answer in its place."""
 
@@ -116,15 +118,14 @@ class Admission:
     `wait` the rest of it. After an error `report` gives an ExceptionConfig its say.
     """
 
-    __slots__ = ("_caller", "_entrance", "_failed", "_held", "_rest", "_started", "_trace", "_waits_at")
+    __slots__ = ("_caller", "_entrance", "_failed", "_started", "_trace", "_waits_at", "held")
 
-    _waits_at: _GuardStep
+    _waits_at: _GuardStep | None
 
     def __init__(self, entrance: Entrance, caller: Caller) -> None:
         self._entrance = entrance
         self._caller = caller
-        self._held: _Held | None = None
-        self._rest: tuple[_Step, ...] | None = None
+        self.held: Held | None = None
         self._trace: Trace | None = None
         self._started: float | None = None
         self._failed: tuple[_Failure, ...] = ()
@@ -136,48 +137,56 @@ class Admission:
 
     async def wait(self) -> None:
         """Wait at the guard where `begin` stopped, and pass the rest; or raise the refusal and hold nothing."""
-        while True:
-            step = self._waits_at
-            try:
-                ticket = await step.wait(self._caller, self._noted())
-            except BaseException as error:
-                _raise(error, self.leave(error))
-                raise
-            if ticket is not None:
-                self._held = step, ticket, self._held
-                step.pattern.admitted()
-            if self.begin():
-                return
-
-    def begin(self) -> bool:
-        """Pass the guards that let us in at once; False where one does not, and `wait` has to follow."""
-        caller, rest = self._caller, self._rest
+        steps, stop = self._entrance.steps, self._waits_at
         try:
-            if rest is None:
-                rest = self._lead_on() if self._entrance.leads_on else self._entrance.steps
-            for step in rest:
-                if isinstance(step, _GuardStep):
-                    ticket = step.admit(caller)
-                    if ticket is None:
-                        self._rest, self._waits_at = rest[rest.index(step) + 1 :], step
-                        return False
-                    self._held = step, ticket, self._held
-                    if audience.steady and step.pattern.listening():
-                        step.pattern.tell("admitted")
-                else:
-                    self._held = None, self._open(step), self._held
+            while stop is not None:
+                ticket = await stop.wait(self._caller, self._noted())
+                if ticket is not None:
+                    self.held = stop, ticket, self.held
+                    stop.pattern.admitted()
+                stop = self._pass(steps[steps.index(stop) + 1 :])
         except BaseException as error:
             _raise(error, self.leave(error))
             raise
-        self._started = self._entrance.clock.monotonic() if self._entrance.timed else SOMETIME
+        self._started = self._entrance.clock.monotonic()
+
+    def begin(self) -> bool:
+        """Pass the guards that let us in at once; False where one does not, and `wait` has to follow."""
+        entrance = self._entrance
+        try:
+            if entrance.leads_on:
+                entrance = self._lead_on()
+            passage = None if audience.steady else entrance.passage
+            stop = self._pass(entrance.steps) if passage is None else passage.enter(self, self._caller)
+        except BaseException as error:
+            _raise(error, self.leave(error))
+            raise
+        if stop is not None:
+            self._waits_at = stop
+            return False
+        self._started = entrance.clock.monotonic() if entrance.timed else SOMETIME
         return True
 
-    def _lead_on(self) -> tuple[_Step, ...]:
+    def _pass(self, steps: Iterable[_Step]) -> _GuardStep | None:
+        """Take one step after the other; return the guard that does not let us in."""
+        for step in steps:
+            if not isinstance(step, _GuardStep):
+                self.held = None, self._open(step), self.held
+                continue
+            ticket = step.admit(self._caller)
+            if ticket is None:
+                return step
+            self.held = step, ticket, self.held
+            if audience.steady and step.pattern.listening():
+                step.pattern.tell("admitted")
+        return None
+
+    def _lead_on(self) -> Entrance:
         """Find this caller's own entrance, which it goes through from now on."""
         self._entrance, leave = self._entrance.entered(self._caller)
         if leave is not None:
-            self._held = None, leave, self._held
-        return self._entrance.steps
+            self.held = None, leave, self.held
+        return self._entrance
 
     def _open(self, step: _BoundStep | _LimitStep) -> Exit:
         if isinstance(step, _LimitStep):
@@ -194,8 +203,8 @@ class Admission:
 
     def leave(self, error: BaseException | None = None) -> BaseException | None:
         """Give everything back, once; return the error to raise, which is another one where a bound cut us short."""
-        while self._held is not None:
-            step, ticket, self._held = self._held
+        while self.held is not None:
+            step, ticket, self.held = self.held
             if step is None:
                 error = ticket(error)
                 continue
@@ -212,9 +221,12 @@ class Admission:
 
     def answered(self, status: int) -> None:
         """Give everything back, once; the outcome is the status of what was answered, as `classify` says."""
-        plain = not audience.steady and status not in self._entrance.judged
-        while self._held is not None:
-            step, ticket, self._held = self._held
+        entrance, held = self._entrance, self.held
+        plain = not audience.steady and status not in entrance.judged
+        if plain and entrance.passage is not None and held is not None:
+            self.held = entrance.passage.leave(held, self._started)
+        while self.held is not None:
+            step, ticket, self.held = self.held
             if step is None:
                 ticket(None)
             elif plain:

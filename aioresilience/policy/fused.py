@@ -98,9 +98,8 @@ def _values(
     names: dict[str, object] = {"monotonic": clock.monotonic}
     for number, (pattern, part) in enumerate(zip(active, shape.parts, strict=True)):
         inner = _Later(fold, active, number + 1, context, clock)
-        values = {"p": pattern, "counts": pattern.counts, **_kept(pattern, part, context, inner)}
-        values |= {name.strip("_"): getattr(pattern, name) for name in part.fixed}
-        names |= {f"{name}{number}": value for name, value in values.items()}
+        names |= values_of(number, pattern, part)
+        names |= {f"{name}{number}": value for name, value in _kept(pattern, part, context, inner).items()}
     for number in range(len(active) + 1):
         if f"row{number}" in wanted:
             names[f"row{number}"] = row_of(*(active[member].counts for member in shape.row(number)))
@@ -173,9 +172,14 @@ held_at_forks(_compiling)
 @functools.lru_cache(maxsize=1024)
 def bind(shape: Shape, passing: Passing) -> FunctionType:
     """Compile the text of a shape into a function that takes the values and returns the callable."""
+    return compiled(str(shape), lambda: source(shape, passing))
+
+
+def compiled(title: str, write: Callable[[], tuple[str, dict[str, object]]]) -> FunctionType:
+    """Compile the text that `write` gives with what it refers to, and return its function `bind`."""
     with _compiling, collector_paused():  # its trees have no cycles, and looking through all else costs more
-        text, names = source(shape, passing)
-        file = f"<policy {shape} #{next(_numbers)}>"
+        text, names = write()
+        file = f"<policy {title} #{next(_numbers)}>"
         linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # for tracebacks and debuggers
         exec(compile(text, file, "exec"), names)
         return names["bind"]  # type: ignore[return-value]  # just defined
@@ -187,16 +191,24 @@ def source(shape: Shape, passing: Passing = ANYHOW) -> tuple[str, dict[str, obje
     For `RUN` it is one function that calls any other, else the wrapper of one with these parameters.
     """
     body, names = _body(shape, passing)
-    if not passing.names.isdisjoint({*stored(body), "error", *names, *OWN}) or any(
-        name[-1].isdigit() for name in passing.names
-    ):
-        return source(shape)  # a parameter may have a name of ours
+    if _clashes(passing.names, {*stored(body), "error", *names, *OWN}, shape):
+        return source(shape)
     lines = ast.unparse(ast.Module(body, [])).splitlines()
     head = _head(passing)
-    values = sorted(_free_names([ast.parse("\n".join(head)), *body]) - names.keys())
+    values = sorted(free_names([ast.parse("\n".join(head)), *body]) - names.keys())
     given = ", ".join(["*", *values, "**unused"] if values else ["**unused"])
     made = [*head, *deeper(lines), f"return {'run' if passing == RUN else 'wrapper'}"]
     return "\n".join([f"def bind({given}):", *deeper(made), ""]), names
+
+
+def _clashes(parameters: frozenset[str], taken: set[str], shape: Shape) -> bool:
+    """Tell whether a parameter has a name that the text has for something else, a builtin's included."""
+    if not parameters.isdisjoint(taken) or any(name[-1].isdigit() for name in parameters):
+        return True
+    builtin = parameters & vars(builtins).keys()
+    return bool(builtin) and not builtin.isdisjoint(
+        node.id for node in nodes(_body(shape, ANYHOW)[0]) if isinstance(node, ast.Name)
+    )
 
 
 def _head(passing: Passing) -> list[str]:
@@ -214,12 +226,7 @@ OWN: Final = frozenset({"func", "policy", "snapshot", "caller", "monotonic"})
 
 def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, object]]:
     """Return the statements of the frame, and what they refer to."""
-    numbered = list(enumerate(shape.parts))
-    types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
-    fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
-    fixed |= {(f"p{n}", "counts"): f"counts{n}" for n, _ in numbered}
-    asked = {getattr(part.cls, name) for part in shape.parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
-    writer = Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
+    writer = writer_of(shape.parts)
     body = writer.expand(ast.parse("\n".join(frame(shape, passing))).body)
     caller = {} if passing == RUN else {"caller": ANYONE}
     if not shape.is_one_guard:  # which looks once before its call and once after
@@ -227,7 +234,23 @@ def _body(shape: Shape, passing: Passing) -> tuple[list[ast.stmt], dict[str, obj
     return read_once(body, INSTANT) if shape.one_clock else body, writer.constants | caller
 
 
-def _free_names(parts: Iterable[ast.AST]) -> set[str]:
+def writer_of(parts: Sequence[Part]) -> Writer:
+    """Return what writes out the methods of patterns, which go by the names of their place: `p0` for the first."""
+    numbered = list(enumerate(parts))
+    types = {f"{name}{n}": cls for n, part in numbered for name, cls in part.types().items()}
+    fixed = {(f"p{n}", name): f"{name.strip('_')}{n}" for n, part in numbered for name in part.fixed}
+    fixed |= {(f"p{n}", "counts"): f"counts{n}" for n, _ in numbered}
+    asked = {getattr(part.cls, name) for part in parts for name in OF_A_PATTERN if hasattr(part.cls, name)}
+    return Writer(types, [*STRAIGHT, *OF_A_SCOPE, *asked], fixed, NAMES)
+
+
+def values_of(n: int, pattern: AnyPattern, part: Part) -> dict[str, object]:
+    """Return what the names of a pattern's place stand for."""
+    fixed = {f"{name.strip('_')}{n}": getattr(pattern, name) for name in part.fixed}
+    return {f"p{n}": pattern, f"counts{n}": pattern.counts, **fixed}
+
+
+def free_names(parts: Iterable[ast.AST]) -> set[str]:
     """Return the names that the parts of a function read and do not set."""
     within = nodes(parts)
     names = [node for node in within if isinstance(node, ast.Name)]

@@ -10,6 +10,7 @@ from typing import Protocol
 from aioresilience.calls import Call, Caller, Exit, Handler, invoker
 from aioresilience.clock import Clock
 from aioresilience.pattern import AnyPattern, Context, PatternConfig
+from aioresilience.policy import passage
 from aioresilience.policy.admission import Entrance
 from aioresilience.policy.fused import AnyFunction, Run, code_of, fuse, fuse_around, prepare
 from aioresilience.timeout import TimeoutConfig
@@ -90,6 +91,8 @@ class Snapshot:
         if before.in_use:
             self.in_use = True
             prepare(self.patterns, self.context, self.clock)
+        if before.served is not None or before._block is not None:
+            passage.prepare(self.patterns, self.context, self.clock)
 
     def code(self) -> str | None:
         """Return the text of the frame around a decorated function, None where there is none."""

@@ -10,6 +10,7 @@ import asyncio
 import math
 
 from aioresilience.backends import Answer, Backend
+from aioresilience.backends.checks import FOREIGN, WRONG_TYPE
 from aioresilience.calls import Caller, Trace
 from aioresilience.clock import Clock
 from aioresilience.events import EventType, global_bus
@@ -80,8 +81,8 @@ class FleetRateLimit(RateLimit):
             self._tell_allowed(caller, lease.left)
         return lease
 
-    def _without_server(self, caller: Caller) -> object | None:
-        """Decide at once without the server, where that admits."""
+    def _without_server(self, caller: Caller, reason: str | None = None) -> object | None:
+        """Decide at once without the server, where that admits; `reason` is why where the server is well."""
         ticket: object | None = None
         if self.config.on_backend_error == "allow":
             ticket = FREE
@@ -89,23 +90,24 @@ class FleetRateLimit(RateLimit):
             self._prepare()
             ticket = super().admit(caller)
         if ticket is not None:
-            self._note_degraded()
+            self._note_degraded(reason)
         return ticket
 
-    async def _wait_without_server(self, caller: Caller) -> object:
+    async def _wait_without_server(self, caller: Caller, reason: str | None = None) -> object:
         """Decide without the server; raises the refusal."""
-        ticket = self._without_server(caller)
+        ticket = self._without_server(caller, reason)
         if ticket is not None:
             return ticket
-        self._note_degraded()
+        self._note_degraded(reason)
         if self.config.on_backend_error == "deny":
-            raise self._away()
+            raise self._away(reason)
         return await super().wait(caller)
 
-    def _away(self) -> RejectionError:
+    def _away(self, reason: str | None) -> RejectionError:
         """Say that nobody counts now, and so nobody may call."""
         backend = self.server
-        why = f"backend {backend.name!r} is away ({backend.reason}), and on_backend_error is deny"
+        what = f"is away ({backend.reason})" if reason is None else f"cannot count this key ({reason})"
+        why = f"backend {backend.name!r} {what}, and on_backend_error is deny"
         message = f"rate limiter {self.name!r}: {why}"
         return self.reject(RateLimitReason.RATE_LIMIT_EXCEEDED, message, None, backend=backend.name)
 
@@ -123,7 +125,7 @@ class FleetRateLimit(RateLimit):
         share = self._share(now)
         entry = heir.find(SHARED)
         if share > (0.0 if entry is None else heir.share(entry, now)):
-            heir.young[SHARED] = heir.charged(share, now)
+            heir.put(SHARED, heir.charged(share, now))
 
     def _share(self, now: float) -> float:
         """Return how much of the one limit of a policy is spent, as far as the server's last answer tells."""
@@ -160,11 +162,13 @@ class FleetRateLimit(RateLimit):
         for key, count in owed.items():
             self.server.charge(self._remote.place(key, by_key=self._limit.by_key), count)
 
-    def _note_degraded(self) -> None:
+    def _note_degraded(self, reason: str | None = None) -> None:
         self.degraded += 1
         if self.listening():
             decision = self.config.on_backend_error
-            about: dict[str, object] = {"backend": self.server.name, "reason": self.server.reason, "in_use": decision}
+            about: dict[str, object] = {
+                "backend": self.server.name, "reason": reason or self.server.reason, "in_use": decision,
+            }  # fmt: skip
             self._publish(EventType.BACKEND_DEGRADED, about)
 
     @property
@@ -197,8 +201,8 @@ class FleetRateLimit(RateLimit):
             self._pay()
         place = self._remote.place(key, by_key=self._limit.by_key)
         answer = await self._remote.ask(place, key)
-        if answer is None:
-            return await self._wait_without_server(caller)
+        if answer is None or answer is FOREIGN:
+            return await self._wait_without_server(caller, None if answer is None else WRONG_TYPE)
         if not self._limit.by_key:
             self._seen = 1 - answer.remaining / self.config.capacity, self.clock.monotonic()
         if not answer.granted:
@@ -260,8 +264,8 @@ class FleetRateLimit(RateLimit):
         if done.cancelled():
             return
         answer = done.result()
-        if answer is None:
-            self._note_degraded()
+        if answer is None or answer is FOREIGN:
+            self._note_degraded(None if answer is None else WRONG_TYPE)
         elif not answer.granted:
             self.counts.observed += 1
             self.decide(trace, "would_reject", self._reason(key).name)

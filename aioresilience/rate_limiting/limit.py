@@ -65,20 +65,20 @@ class Limit:
     __slots__ = ("by_key", "clock", "emitter", "lines", "lock", "meter", "monotonic", "table")
 
     meter: Meter | None
-    """The table where it is one bucket for all calls, which is quick."""
+    """The table where it is one bucket for all calls, and nobody waits: then a call need look no further."""
 
     def __init__(self, table: AnyBuckets, clock: Clock, emitter: EventEmitter, *, by_key: bool = True) -> None:
-        self._use(table)
         self.clock = clock
         self.monotonic = clock.monotonic
         self.emitter = emitter
         self.by_key = by_key
         self.lock = threading.RLock()
         self.lines = _NO_LINES
+        self._use(table)
 
     def _use(self, table: AnyBuckets) -> None:
         self.table = table
-        self.meter = table if isinstance(table, Meter) else None
+        self.meter = table if isinstance(table, Meter) and not self.lines else None
 
     def take(self, key: str) -> Ticket | None:
         """Take a permit if there is one and nobody waits for it."""
@@ -156,6 +156,7 @@ class Limit:
     def _begin(self, key: str) -> Line:
         if self.lines is _NO_LINES:
             self.lines = {}
+        self.meter = None
         line = self.lines[key] = Line(key)
         return line
 
@@ -245,6 +246,7 @@ class Limit:
         self._disarm(line)
         if self.lines.get(line.key) is line:
             del self.lines[line.key]
+            self._use(self.table)
 
 
 def build(algorithm: str, rate: Rate, burst: int, census: Census, *, by_key: bool = True) -> AnyBuckets:

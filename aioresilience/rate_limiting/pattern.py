@@ -86,7 +86,7 @@ class RateLimit(Guard[RateLimiterConfig]):
         """Take a permit if there is one and nobody waits for it."""
         limit = self._limit
         meter = limit.meter
-        if meter is not None and not limit.lines:
+        if meter is not None:
             charge = meter.take(SHARED, limit.monotonic())
             if charge is None:
                 return self._admit_slowly(SHARED, caller)

@@ -6,6 +6,7 @@ import os
 from typing import Final, Protocol
 
 from aioresilience.backends import Backend, BackendConfig, config_of
+from aioresilience.backends.checks import FOREIGN, WRONG_TYPE
 from aioresilience.clock import SYSTEM_CLOCK
 from aioresilience.events import EventEmitter, EventType, PatternType, RateLimitEvent
 from aioresilience.rate_limiting.config import RateLimitConfig, RateLimiterConfig, rate_text, read_rate
@@ -64,8 +65,9 @@ class RedisRateLimiter:
         limit = self._limits.get(rate) or self._limit(rate)
         place = limit.place(str(key), by_key=True)
         answer = await limit.ask(place, key) if limit.backend.available else None
-        if answer is None:
-            return await self._without_server(key, rate, limit.backend)
+        if answer is None or answer is FOREIGN:
+            reason = limit.backend.reason if answer is None else WRONG_TYPE
+            return await self._without_server(key, rate, limit.backend.name, reason)
         if self.events.has_listeners():
             kind = EventType.REQUEST_ALLOWED if answer.granted else EventType.REQUEST_REJECTED
             self._publish(kind, key, rate, answer.remaining, {"retry_after": answer.retry_after})
@@ -82,10 +84,10 @@ class RedisRateLimiter:
         self._limits[rate] = limit
         return limit
 
-    async def _without_server(self, key: str, rate: str, backend: Backend) -> bool:
+    async def _without_server(self, key: str, rate: str, backend: str, reason: str | None) -> bool:
         self.degraded += 1
         if self.events.has_listeners():
-            about: dict[str, object] = {"backend": backend.name, "reason": backend.reason, "in_use": "local"}
+            about: dict[str, object] = {"backend": backend, "reason": reason, "in_use": "local"}
             self._publish(EventType.BACKEND_DEGRADED, key, rate, 0, about)
         return await self._local.check_rate_limit(key, rate)
 

@@ -53,6 +53,12 @@ class Loader:
     looked: dict[str, Fingerprint] = field(default_factory=dict)
     """Every file that the registry's own sources need, found or not, as it was when it was last read."""
 
+    def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
+        """Lay fields over a policy in place of those that lie there, or take these off."""
+        self.patches.pop(name, None)
+        if fields is not None:
+            self.patches[name] = dict(fields)
+
     def own(self, known: Mapping[str, PolicySpec]) -> Document:
         """Read the registry's own sources."""
         looked: dict[str, Fingerprint] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 import signal
 import threading
@@ -14,13 +13,13 @@ from typing import Unpack
 from aioresilience.clock import SYSTEM_CLOCK, Clock
 from aioresilience.config import AnySource, ConfigError, Document, MappingSource, PolicySpec, TextSource, json_schema
 from aioresilience.events import EventEmitter
-from aioresilience.exceptions import UnknownPolicyError
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import BUILTIN, Policy
 from aioresilience.registry import forking, reporting
 from aioresilience.registry.building import Builder
 from aioresilience.registry.ledger import Ledger
 from aioresilience.registry.loading import Callables, Loader, Options, env_sources
+from aioresilience.registry.names import unknown
 from aioresilience.registry.overrides import Overrides
 from aioresilience.registry.results import Plan, ReloadResult
 from aioresilience.registry.signals import SignalReloads
@@ -138,7 +137,7 @@ class Registry:
             if policy is None:
                 spec = self.spec_of(name, self.document)
                 if spec is None:
-                    raise self.unknown(name)
+                    raise unknown(name, self.document.policies)
                 policy = self.builder.policy(spec, name, self.generation)
                 for pattern in () if self.ledger.keyed.isdisjoint((name, spec.name)) else policy.patterns:
                     pattern.brought_in(None)  # as where the policy was in use when the reload came
@@ -153,13 +152,6 @@ class Registry:
         if found is None and document.settings.on_unknown_policy == "default":
             return document.default
         return found
-
-    def unknown(self, name: str) -> UnknownPolicyError:
-        """Say that there is no such policy, and which names are near."""
-        near = difflib.get_close_matches(str(name), self.document.policies, 3, 0.5)
-        known = f"known: {', '.join(sorted(self)) or 'none'}"
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else known
-        return UnknownPolicyError(f"no policy is named {name!r}; {hint}", policy=str(name), near=near)
 
     def __contains__(self, name: object) -> bool:
         return name in self.document.policies
@@ -208,10 +200,10 @@ class Registry:
 
         Raises ConfigError, and changes nothing, where the policy with them is wrong; RuntimeError after a rollback.
         """
-        patches, before = self.loader.patches, self.loader.patches.get(name)
-        result = self._transaction.patch(lambda: _set(patches, name, fields), lays=fields is not None)
+        before = self.loader.patches.get(name)
+        result = self._transaction.patch(lambda: self.loader.patch(name, fields), lays=fields is not None)
         if result.outcome == "rejected" and fields is not None:
-            _set(patches, name, before)
+            self.loader.patch(name, before)
             raise ConfigError(result.diagnostics)
 
     def patched(self, name: str) -> Mapping[str, object] | None:
@@ -299,9 +291,3 @@ class Registry:
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""
         return [absolute(source) for source in self.loader.sources]
-
-
-def _set(patches: dict[str, Mapping[str, object]], name: str, fields: Mapping[str, object] | None) -> None:
-    patches.pop(name, None)
-    if fields is not None:
-        patches[name] = dict(fields)

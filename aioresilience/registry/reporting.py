@@ -13,7 +13,7 @@ from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import log_event
 from aioresilience.policy import Policy
 from aioresilience.registry.loading import pace
-from aioresilience.registry.names import declared_names
+from aioresilience.registry.names import declared_names, unknown
 from aioresilience.registry.results import Change, ReloadResult
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[s
         for name in sorted(names or {*document.policies, *used}):
             breathe()
             if name not in document.policies and name not in used:
-                raise registry.unknown(name)
+                raise unknown(name, document.policies)
             policies[name] = _policy(document, name, used.get(name), retired=name in gone)
         return state | {"policies": policies}
 

@@ -10,11 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
-import httpx
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import StreamingResponse
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from aioresilience.integrations.fastapi import (
@@ -30,6 +25,14 @@ from aioresilience.integrations.httpx import ResilienceTransport
 from aioresilience.integrations.prometheus import register
 from aioresilience.integrations.status import status_router
 from aioresilience.logging import configure_logging
+
+# After those of the library, which name the extra that is missing.
+# isort: split
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 CONFIG = os.environ.get("AIORESILIENCE_CONFIG", str(Path(__file__).with_name("resilience.yaml")))
 PSP_URL = os.environ.get("PSP_URL", "https://psp.example.invalid")

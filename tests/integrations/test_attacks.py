@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from aioresilience import Registry
 from aioresilience.integrations.asgi import PolicyMiddleware
 from aioresilience.integrations.fastapi import add_problem_handlers, protect
-from tests.integrations.harness import Request, get
+from tests.integrations.harness import Request, get, until
 from tests.sweep import sweep
 
 YAML = """
@@ -128,3 +128,30 @@ async def test_both_ways_at_once_count_every_request():
     stack = Stack("middleware")
     assert (await get(stack.app, "/absent", "POST")).status == 404
     assert stack.policy.circuit_breaker.counts.succeeded == 1
+
+
+async def test_a_thousand_at_once_with_late_bodies_while_the_policy_changes():
+    registry = Registry.from_text("{version: 1, policies: {all: {load_shedder: {max_requests: 100}}}}")
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    guarded = PolicyMiddleware(app, registry, policy="all")
+    body = [b"part"] * 3
+    first = [Request(guarded, method="POST", body=body).start() for _ in range(1000)]
+    await until(lambda: sum(request.status == 503 for request in first) == 900)
+    registry.apply("{version: 1, policies: {all: {load_shedder: {max_requests: 150}, bulkhead: 20}}}")
+    second = [Request(guarded, method="POST", body=body).start() for _ in range(100)]
+    await until(lambda: sum(request.status == 503 for request in second) == 80)
+    go.set()
+    for request in first + second:
+        await request.done()
+    assert [sum(request.status == 200 for request in crowd) for crowd in (first, second)] == [100, 20]
+    policy = registry["all"]
+    assert (policy.load_shedder.machine.active, policy.bulkhead.machine.active) == (0, 0)
+    assert (policy.load_shedder.counts.succeeded, policy.bulkhead.counts.succeeded) == (120, 20)

@@ -12,6 +12,7 @@ from aioresilience import Registry, RejectionError, global_bus
 from aioresilience.integrations import event_log
 from aioresilience.integrations.event_log import write_events
 from aioresilience.logging import configure_logging, disable_logging
+from tests.integrations.harness import until
 
 TEXT = """
 version: 1
@@ -77,8 +78,7 @@ async def test_every_opening_circuit_is_a_line_and_no_name_forges_one(written):
     for number in range(5):
         with pytest.raises(ConnectionError):
             await policy.bind(host=f"h{number}\nERROR all is lost").call(broken)
-    await asyncio.sleep(0.01)
-    assert len(written.named("state_change")) == 5
+    await until(lambda: len(written.named("state_change")) == 5)
     assert "\n" not in str(written.lines)
     assert "h3\\nERROR all is lost" in str(written.lines[3][2]["pattern_name"])
 
@@ -86,7 +86,7 @@ async def test_every_opening_circuit_is_a_line_and_no_name_forges_one(written):
 async def test_long_fields_are_cut_and_levels_are_those_of_the_standard_library(written):
     of = Registry.from_text(TEXT)
     of.apply("version: [" + "x" * 5000)
-    await asyncio.sleep(0.01)
+    await until(lambda: written.named("reload_rejected"))
     ((level, _, fields),) = [line for line in written.lines if line[1] == "reload_rejected"]
     assert level == logging.ERROR
     assert all(len(str(value)) < 2_000 for value in fields.values())

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Query, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Query, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from aioresilience import ConfigError, Registry, UnknownPolicyError, get_registry
+from aioresilience import ConfigError, Registry, UnknownPolicyError, get_registry, resilient
 from aioresilience.calls import ANYONE
 from aioresilience.integrations.fastapi import (
     add_problem_handlers,
@@ -136,9 +136,10 @@ async def test_a_client_that_leaves_a_stream_gives_its_place_back():
 
 
 async def test_what_takes_too_long_is_cut_and_504():
-    service, cut = Service("quick"), asyncio.Event()
+    service, cut, began = Service("quick"), asyncio.Event(), asyncio.Event()
 
     async def does() -> None:
+        began.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -146,10 +147,9 @@ async def test_what_takes_too_long_is_cut_and_504():
 
     service.does = does
     request = Request(service.app).start()
-    await asyncio.sleep(0)
+    await began.wait()
     clock = service.registry.clock
     assert isinstance(clock, VirtualClock)
-    await asyncio.sleep(0.01)
     await clock.advance(0.03)
     await request.done()
     assert (request.status, request.json["detail"]) == (504, "The answer was not ready in time.")
@@ -293,3 +293,19 @@ async def test_a_bad_file_fails_the_start(tmp_path: Path):
     with pytest.raises(ConfigError, match="bulkhaed"):
         async with Lifespan(FastAPI(lifespan=resilience_lifespan(file))):
             pass
+
+
+async def test_a_returned_response_is_judged_by_its_status_where_classify_names_it():
+    registry = Registry.from_text(
+        "{version: 1, policies: {p: {classify: {failure: {status: [503]}}, circuit_breaker: {failure_threshold: 9}}}}"
+    )
+    app = FastAPI()
+
+    @app.get("/{status}", response_model=None)
+    @resilient("p", registry=registry)
+    async def endpoint(status: int) -> Response:
+        return Response(status_code=status)
+
+    assert [(await get(app, path)).status for path in ("/200", "/404", "/503")] == [200, 404, 503]
+    counts = registry["p"].circuit_breaker.counts
+    assert (counts.succeeded, counts.failed) == (2, 1)

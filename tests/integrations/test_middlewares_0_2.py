@@ -274,9 +274,9 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_answered_408():
 async def test_an_answer_that_has_begun_may_take_its_time():
     app = Handler()
     app.go.set()
-    request = Request(TimeoutMiddleware(app, 0.02)).start()
+    request = Request(TimeoutMiddleware(app, 0.6)).start()
     await app.began.wait()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.7)
     app.between.set()
     await request.done()
     assert request.body == b"firstlast"
@@ -345,6 +345,7 @@ async def test_several_patterns_in_their_order(caplog: pytest.LogCaptureFixture)
     assert shedder.active_requests == 0
 
 
+@pytest.mark.usefixtures("timers_may_be_late")
 async def test_a_timeout_is_a_failure_to_the_circuit_around_it():
     breaker = CircuitBreaker("psp", CircuitConfig(failure_threshold=1))
     assert (await get(ResilienceMiddleware(Handler(), circuit_breaker=breaker, timeout=0.02))).status == 408

@@ -116,17 +116,24 @@ async def test_an_open_circuit_is_503_until_it_probes():
     assert (refused.status, refused.headers["retry-after"], refused.json["reason"]) == (503, "10", "CIRCUIT_OPEN")
 
 
-async def test_a_deadline_cuts_the_handler_and_is_504(registry: Registry):
-    app = Handler()
-    request = await get(PolicyMiddleware(app, registry, policy="quick"))
+async def test_a_deadline_cuts_the_handler_and_is_504():
+    app, clock = Handler(), VirtualClock()
+    registry = Registry.from_text(YAML, clock=clock)
+    request = Request(PolicyMiddleware(app, registry, policy="quick")).start()
+    await app.entered.wait()
+    await clock.advance(0.03)
+    await request.done()
     assert (request.status, request.json["reason"], app.outcome) == (504, "DEADLINE_EXCEEDED", "cancelled")
     assert registry["quick"].circuit_breaker.counts.failed == 1
 
 
-async def test_a_deadline_within_the_answer_breaks_it_off(registry: Registry):
-    app = Handler()
+async def test_a_deadline_within_the_answer_breaks_it_off():
+    app, clock = Handler(), VirtualClock()
+    registry = Registry.from_text(YAML, clock=clock)
     app.go.set()
-    request = Request(PolicyMiddleware(app, registry, policy="quick"))
+    request = Request(PolicyMiddleware(app, registry, policy="quick")).start()
+    await app.began.wait()
+    await clock.advance(0.03)
     with pytest.raises(TimeoutError, match="deadline of 0"):
         await request.done()
     assert request.body == b"first"
@@ -265,7 +272,8 @@ async def test_a_missing_key_is_an_error_of_the_service(registry: Registry):
 
 
 async def test_a_background_task_after_a_stream_has_no_deadline_of_the_request():
-    registry = Registry.from_text("{version: 1, policies: {page: {deadline: 100ms}}}")
+    clock = VirtualClock()
+    registry = Registry.from_text("{version: 1, policies: {page: {deadline: 100ms}}}", clock=clock)
     seen: list[float | None] = []
 
     async def parts() -> Any:
@@ -273,7 +281,7 @@ async def test_a_background_task_after_a_stream_has_no_deadline_of_the_request()
         yield b"a"
 
     async def background() -> None:
-        await asyncio.sleep(0.15)
+        await clock.advance(0.15)
         seen.append(current_deadline())
 
     async def endpoint(request: StarletteRequest) -> StreamingResponse:

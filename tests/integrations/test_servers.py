@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from aioresilience import Registry
+from aioresilience.integrations.asgi.exchange import WATCH_AFTER
 from aioresilience.integrations.fastapi import PolicyMiddleware, RetryMiddleware, TimeoutMiddleware
 from tests.integrations.harness import until
 from tests.integrations.servers import SERVERS, Wire, answer, serving
@@ -34,7 +35,7 @@ class Service:
         self.go = asyncio.Event()
         self.reached: list[str] = []
         self.cancelled = 0
-        names = ("quick", "slow", "stream", "raises", "breaks", "background", "pay", "health")
+        names = ("quick", "slow", "stream", "raises", "breaks", "background", "pay", "health", "echo")
         self.app = Starlette(routes=[Route(f"/{name}", getattr(self, name), methods=["GET", "PUT"]) for name in names])
         self.app.add_middleware(PolicyMiddleware, registry=self.registry, policy="page")
 
@@ -80,6 +81,11 @@ class Service:
         self.reached.append(request.url.path)
         return PlainTextResponse("paid")
 
+    async def echo(self, request: Request) -> Response:
+        self.reached.append(request.url.path)
+        await self.go.wait()
+        return Response(await request.body())
+
     async def health(self, request: Request) -> Response:
         return PlainTextResponse("healthy")
 
@@ -121,6 +127,22 @@ async def test_a_client_that_leaves_gives_its_place_back_at_once(server: str, pa
         counts = service.policy.circuit_breaker.counts
         assert (counts.neutral, counts.failed, counts.succeeded) == (1, 0, 0)
         assert service.cancelled == (path == "/slow")
+
+
+async def test_a_body_that_comes_after_the_watch_began_arrives_whole(server: str):
+    service = Service()
+    async with serving(service.app, server) as port:
+        wire = await Wire.ask(port, "/echo", "PUT", headers=["Content-Length: 6"])
+        await until(lambda: service.reached)
+        await asyncio.sleep(2 * WATCH_AFTER)
+        service.go.set()
+        for part in (b"abc", b"def"):
+            await asyncio.sleep(0.02)  # the app waits for it by now
+            await wire.say(part)
+        assert (await wire.head())[0] == 200
+        assert await wire.body(6) == b"abcdef"
+        wire.leave()
+        await until(lambda: service.free == 2)
 
 
 async def test_a_client_that_leaves_while_it_uploads(server: str):

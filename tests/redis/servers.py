@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 import redis
 
 PATIENCE = 20.0
+PORTS = random.SystemRandom()
 
 
 def binary() -> str:
@@ -34,9 +36,11 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port below those that the system gives to whoever asks for any: until it is bound, nobody takes it."""
+    while True:
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", PORTS.randrange(20_000, 32_000)))
+            return int(one.getsockname()[1])
 
 
 def until(check: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from aioresilience import Policy, RateLimitExceededError
-from aioresilience.backends import Backend, BackendConfig
+from aioresilience.backends import Backend, BackendConfig, Charge
 from aioresilience.backends.client import Client
 from aioresilience.backends.health import Health
 from aioresilience.backends.scripts import FLEET
@@ -170,6 +170,75 @@ async def test_a_denial_says_that_the_server_is_away(behind, proxy):
     proxy.refuse()
     with pytest.raises(RateLimitExceededError, match=r"backend 'main' is away \(connection\)"):
         await policy.call(ok)
+
+
+STRANGERS: dict[str, tuple[str, ...]] = {
+    "a hash": ("HSET", "field", "value"),
+    "a text": ("SET", "hello"),
+    "a text with colons": ("SET", "a:b:c:d:e"),
+    "a list": ("RPUSH", "hello", "world"),
+}
+ANY = ("gcra", "sliding_window")
+
+
+def occupy(one: Server, limiter: FleetRateLimit, key: str, stranger: str) -> None:
+    """Let something of somebody else's stand where the key is counted."""
+    command, *values = STRANGERS[stranger]
+    with one.client() as client:
+        client.execute_command(command, limiter._remote.place(key, by_key=True).key, *values)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("algorithm", ANY)
+async def test_what_is_not_ours_under_a_key_keeps_that_key_alone_from_being_counted(
+    one_server, make, stranger, algorithm
+):
+    backend = make()
+    policy = policy_of(backend, rate="2/hour", scope="key", algorithm=algorithm)
+    occupy(one_server, policy.rate_limiter, "taken", stranger)
+    with EventLog("backend_degraded") as log:
+        calls = [policy.bind(key=key).call(ok) for key in ("a", "taken", "b", "taken", "a", "taken", "a")]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        told = await log.wait_for("backend_degraded", 3)
+    assert [result == "ok" for result in results] == [True, True, True, True, True, False, False]
+    assert {(event.pattern_name, event.metadata["reason"]) for event in told} == {("p", "wrong_type")}
+    assert (policy.rate_limiter.degraded, backend.available, backend.status()["trips"]) == (3, True, 0)
+
+
+@pytest.mark.parametrize("algorithm", ANY)
+async def test_where_nothing_can_be_counted_the_decision_is_the_configured_one(one_server, make, algorithm):
+    backend = make()
+    policy = policy_of(backend, scope="key", algorithm=algorithm, on_backend_error="deny")
+    occupy(one_server, policy.rate_limiter, "taken", "a hash")
+    with pytest.raises(RateLimitExceededError, match=r"cannot count this key \(wrong_type\)"):
+        await policy.bind(key="taken").call(ok)
+    observing = policy_of(backend, scope="key", algorithm=algorithm, mode="observe")
+    shadow = observing.rate_limiter._remote.place("taken", by_key=True, shadow=True).key
+    with one_server.client() as client:
+        client.hset(shadow, "field", "value")
+    assert await observing.bind(key="taken").call(ok) == "ok"
+    await settled(lambda: observing.rate_limiter.degraded == 1)
+    assert backend.available
+
+
+async def test_permits_that_go_back_to_what_is_not_ours_are_gone(one_server, make):
+    backend = make()
+    policy = policy_of(backend, scope="key")
+    place = policy.rate_limiter._remote.place("taken", by_key=True)
+    occupy(one_server, policy.rate_limiter, "taken", "a hash")
+    backend.give_back(place, 3, Charge(1, 3.0))
+    assert await policy.bind(key="free").call(ok) == "ok"
+    assert backend.available
+
+
+async def test_a_fleet_whose_place_is_taken_is_not_counted_and_goes_on(one_server, make):
+    backend = make()
+    with one_server.client() as client:
+        client.set(f"{backend.config.prefix}:{{fleet}}", "hello")
+    policy = policy_of(backend)
+    assert await policy.call(ok) == "ok"
+    await settled(lambda: not backend._running.courier._others)  # the first heartbeat has been answered
+    assert (backend.available, backend.fleet_size, policy.rate_limiter.degraded) == (True, 1, 0)
 
 
 async def test_down_at_start_is_no_error_and_it_comes_later(make, proxy):

@@ -17,7 +17,7 @@ from aioresilience.pattern import Context
 from aioresilience.policy import BUILTIN, Policy, bypass
 from aioresilience.registry import default
 from aioresilience.retry import RetryConfig, RetryPolicy
-from aioresilience.testing import override
+from aioresilience.testing import VirtualClock, override
 from aioresilience.timeout import TimeoutConfig, TimeoutManager, with_timeout
 
 TWO = "version: 1\npolicies:\n  a: {bulkhead: 1, timeout: 1s}\n  b: {bulkhead: 2}\n"
@@ -71,20 +71,23 @@ async def test_no_timer_is_left_for_each_call_whatever_the_form():
 
 
 async def test_a_retry_may_take_a_place_while_a_left_behind_thread_holds_another():
-    gate = threading.Event()
+    gate, clock, began = threading.Event(), VirtualClock(), threading.Semaphore(0)
     policy = Policy(
         "p",
         [
-            RetryPolicy(RetryConfig(max_attempts=2, initial_delay=0), name="p"),
-            Bulkhead("p", BulkheadConfig(max_concurrent=1, max_waiting=5)),
-            TimeoutManager(TimeoutConfig(timeout=0.03), name="p"),
+            RetryPolicy(RetryConfig(max_attempts=2, initial_delay=0), name="p", clock=clock),
+            Bulkhead("p", BulkheadConfig(max_concurrent=1, max_waiting=5), clock=clock),
+            TimeoutManager(TimeoutConfig(timeout=0.03), name="p", clock=clock),
         ],
+        clock=clock,
     )
-    task = asyncio.ensure_future(policy.call(gate.wait, 5))
-    await asyncio.sleep(0.045)
+    task = asyncio.ensure_future(policy.call(lambda: began.release() or gate.wait(30)))
+    assert await asyncio.to_thread(began.acquire, timeout=15)
+    await clock.advance(0.045)
+    assert not task.done()
     gate.set()
-    assert await asyncio.wait_for(task, 5) is True
-    end = time.monotonic() + 5
+    assert await asyncio.wait_for(task, 15) is True
+    end = time.monotonic() + 15
     while policy.bulkhead.machine.active and time.monotonic() < end:
         await asyncio.sleep(0.001)
     assert policy.bulkhead.machine.active == 0

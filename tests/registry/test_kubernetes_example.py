@@ -69,16 +69,15 @@ def mount(tmp_path):
 @pytest.fixture
 def service(mount):
     """The service, started before there is a ConfigMap."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environ = os.environ | {
         "AIORESILIENCE_CONFIG": str(mount.folder / "resilience.yaml"),
         "AIORESILIENCE_FALLBACK_CONFIG": str(FOLDER / "fallback.yaml"),
         "AIORESILIENCE_SERVICE": "checkout",
     }
-    command = [sys.executable, "-m", "uvicorn", "service:app", "--port", str(port), "--log-level", "warning"]
-    process = subprocess.Popen(command, cwd=FOLDER, env=environ)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port, number = listening.getsockname()[1], listening.fileno()
+        command = [sys.executable, "-m", "uvicorn", "service:app", "--fd", str(number), "--log-level", "warning"]
+        process = subprocess.Popen(command, cwd=FOLDER, env=environ, pass_fds=[number])
     yield process, f"http://127.0.0.1:{port}"
     process.terminate()
     assert process.wait(20) in (0, -signal.SIGTERM)
@@ -86,7 +85,7 @@ def service(mount):
 
 def get(url, path, data=None):
     try:
-        with urllib.request.urlopen(url + path, data=data, timeout=5) as answer:
+        with urllib.request.urlopen(url + path, data=data, timeout=20) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

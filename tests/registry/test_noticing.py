@@ -230,11 +230,13 @@ async def test_a_file_that_was_not_there_at_the_start_is_waited_for(noticing, tm
 
 async def test_a_storm_of_writes_is_coalesced(noticing, file):
     async with Watched(file) as watched:
+        begun = time.monotonic()
         for places in range(2, 202):
             write(file, places)
             await asyncio.sleep(0.001)
         await watched.shows(201)
-        assert watched.registry.generation < 50, "the writes came within a fraction of a second"
+        quiets = (time.monotonic() - begun) / watch.QUIET
+        assert watched.registry.generation <= 2 + quiets, "it waits for the file to hold still before each reload"
 
 
 async def test_a_storm_that_does_not_end_is_applied_all_the_same(file, monkeypatch):
@@ -354,7 +356,7 @@ import os, resource, sys, time
 from aioresilience import Registry
 
 def eventually(check):
-    end = time.monotonic() + 15
+    end = time.monotonic() + 45
     while not check():
         assert time.monotonic() < end, registry.status()
         time.sleep(0.01)
@@ -411,7 +413,7 @@ def test_permission_lost_and_regained(open_folder):
     (open_folder / "resilience.yaml").chmod(0)
     go_on(process, "lost")
     (open_folder / "resilience.yaml").chmod(0o644)
-    assert process.communicate(timeout=60)[0].strip() == "regained"
+    assert process.communicate(timeout=120)[0].strip() == "regained"
     assert process.returncode == 0
 
 
@@ -442,7 +444,7 @@ def test_inotify_exhausted(open_folder):
     go_on(process, "polling")
     rename_over(open_folder / "resilience.yaml", 2)
     go_on(process, "noticed")
-    assert process.communicate(timeout=60)[0].strip() == "armed again"
+    assert process.communicate(timeout=120)[0].strip() == "armed again"
     assert process.returncode == 0
 
 
@@ -486,7 +488,7 @@ def test_fork(open_folder):
     )
     go_on(process, "forked")
     rename_over(open_folder / "resilience.yaml", 9)
-    assert process.communicate(timeout=60)[0].strip() == "all of them"
+    assert process.communicate(timeout=120)[0].strip() == "all of them"
     assert process.returncode == 0
 
 

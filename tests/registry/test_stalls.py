@@ -43,6 +43,7 @@ def publish(file, edition):
     os.replace(new, file)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_steps_of_reading_comparing_building_and_swapping_are_short(registry, file, monkeypatch):
     breaths = []
     monkeypatch.setattr(loading, "breathe", lambda: breaths.append(time.thread_time()))

@@ -55,6 +55,11 @@ async def eventually(check, seconds=15.0):
         await asyncio.sleep(0.005)
 
 
+def told(caplog):
+    """Return the registry's own lines: the collector may have others complain of what other tests left."""
+    return [record for record in caplog.records if record.name == "aioresilience.registry"]
+
+
 # One event, one line
 
 
@@ -67,7 +72,7 @@ async def test_a_valid_change_is_one_event_and_one_log_line(registry, file, capl
         assert len(log.events) == 1
     assert (event.generation, event.revision) == (2, registry.revision)
     assert event.details["trigger"] == "api"
-    [record] = caplog.records
+    [record] = told(caplog)
     assert record.levelname == "INFO"
     assert f"generation 2, revision {registry.revision[:12]}, by api" in record.message
     assert "payments.bulkhead.max_concurrent: 2 → 5 (a shrink is a debt" in record.message
@@ -83,7 +88,7 @@ async def test_an_error_is_told_once_and_readably(file, caplog):
         [event] = await log.wait_for("reload_rejected")
         assert len(log.of("reload_rejected")) == 1
     assert len(event.details["diagnostics"]) == 2
-    lines = [record.message for record in caplog.records]
+    lines = [record.message for record in told(caplog)]
     assert lines[0] == "reload_rejected: 2 errors, by file; generation 1 stays"
     assert lines[1].startswith(f"reload_rejected: {file}:3:")
     assert "error AR201" in lines[1]
@@ -263,7 +268,7 @@ async def test_a_fallback_file_at_start_is_said_loudly_and_gives_way_to_the_firs
     with EventLog() as log:
         registry = Registry.from_file(file, environ={"AIORESILIENCE_FALLBACK_CONFIG": str(fallback)})
         await log.wait_for("fallback_config_used")
-    assert caplog.records[0].levelname == "CRITICAL"
+    assert told(caplog)[0].levelname == "CRITICAL"
     status = registry.status()
     assert (status["on_fallback"], status["last_reload_successful"]) == (True, False)
     assert "error AR" in status["last_error"]
@@ -464,7 +469,7 @@ def test_sighup_reloads(tmp_path):
         logging.basicConfig()
 
         def eventually(check):
-            end = time.monotonic() + 15
+            end = time.monotonic() + 45
             while not check():
                 assert time.monotonic() < end, registry.status()["reloads_by_trigger"]
                 time.sleep(0.005)
@@ -489,7 +494,7 @@ def test_sighup_reloads(tmp_path):
         print("all three")
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (done.stdout.strip(), done.returncode) == ("all three", 0), done.stderr
     assert "reload_rejected: 1 error, by sighup; generation 2 stays" in done.stderr
 
@@ -550,7 +555,7 @@ def test_a_hundred_processes_with_different_histories_end_at_one_revision(tmp_pa
         print(len(revisions), len(set(revisions)), len(revisions[0]))
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "100 1 16", done.stderr
     assert "AR3" not in done.stderr, "no truncation guard"
 

@@ -9,7 +9,8 @@
 -- refused call writes nothing, unless the rate changed or the clock was set back.
 --
 -- The answer is one text, with six numbers for each bucket: permits granted, permits leased, the instant, the level after them,
--- microseconds until the next permit (0: there is one), and permits left.
+-- microseconds until the next permit (0: there is one), and permits left. Where something else than a bucket stands under
+-- a key, -1 is granted there, and the others are served.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -21,8 +22,8 @@ local function numbers(text)
   return unpack(found)
 end
 
-for index, key in ipairs(KEYS) do
-  local permits, period, burst, asked, ahead, parts, back, granted_at, filled = numbers(ARGV[index])
+local function bucket(key, argument)
+  local permits, period, burst, asked, ahead, parts, back, granted_at, filled = numbers(argument)
   local rate = permits / period
   local slack = math.min(0.5, 0.000001 + rate * 0.01)  -- ten nanoseconds' worth, and a millionth of a permit
 
@@ -66,7 +67,18 @@ for index, key in ipairs(KEYS) do
   local missing = level + 1 - burst
   local delay = missing > slack and math.ceil(missing / rate) or 0
   local left = math.max(0, math.floor(burst - level + 0.000001))
-  answer[#answer + 1] = string.format('%.0f %.0f %.0f %.17g %.0f %.0f', granted, leased, now, level, delay, left)
+  return string.format('%.0f %.0f %.0f %.17g %.0f %.0f', granted, leased, now, level, delay, left)
+end
+
+for index, key in ipairs(KEYS) do
+  local done, said = pcall(bucket, key, ARGV[index])
+  if not done then
+    local text = type(said) == 'table' and said.err or said
+    local foreign = string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'attempt to', 1, true)
+    if not foreign then return type(said) == 'table' and said or redis.error_reply(said) end
+    said = '-1 0 0 0 0 0'
+  end
+  answer[#answer + 1] = said
 end
 
 return table.concat(answer, ' ')

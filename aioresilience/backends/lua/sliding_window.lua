@@ -8,7 +8,8 @@
 -- another rate their ages and their number are rescaled. A refused call spends nothing.
 --
 -- The answer is one text, with six numbers for each log: permits granted, 0, the instant, 0, microseconds until the next permit
--- (0: there is one), and permits left.
+-- (0: there is one), and permits left. Where something else than a log stands under a key, -1 is granted there, and the
+-- others are served.
 
 local CHUNK = 1000
 local time = redis.call('TIME')
@@ -74,8 +75,8 @@ local function rescale(key, old_header, header, permits, period)
   rewrite(key, header, kept, function(instant) return now - (now - instant) * period / old_period end)
 end
 
-for index, key in ipairs(KEYS) do
-  local permits, period, _, asked, _, _, back, granted_at = numbers(ARGV[index])
+local function log(key, argument)
+  local permits, period, _, asked, _, _, back, granted_at = numbers(argument)
   local header = string.format('%.0f:%.17g', permits, period)
   local used = 0
   local renewed = false
@@ -116,7 +117,18 @@ for index, key in ipairs(KEYS) do
   if used >= permits then
     delay = math.ceil(redis.call('LINDEX', key, used + 1 - permits) + period - now)
   end
-  answer[#answer + 1] = string.format('%.0f 0 %.0f 0 %.0f %.0f', granted, now, delay, math.max(0, permits - used))
+  return string.format('%.0f 0 %.0f 0 %.0f %.0f', granted, now, delay, math.max(0, permits - used))
+end
+
+for index, key in ipairs(KEYS) do
+  local done, said = pcall(log, key, ARGV[index])
+  if not done then
+    local text = type(said) == 'table' and said.err or said
+    local foreign = string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'attempt to', 1, true)
+    if not foreign then return type(said) == 'table' and said or redis.error_reply(said) end
+    said = '-1 0 0 0 0 0'
+  end
+  answer[#answer + 1] = said
 end
 
 return table.concat(answer, ' ')

@@ -121,7 +121,7 @@ class LoadSheddingMiddleware(PatternMiddleware):
         self.status_code = status_code
         self.retry_after = retry_after
         self.response_factory = response_factory
-        self._priority = PriorityHeader(priority_header, default_priority, allow=allow_priority)
+        self._priority = PriorityHeader(priority_header, default_priority, allow=allow_priority).__call__
 
     def caller(self, scope: Scope) -> Caller:
         """Say with what priority a request comes."""

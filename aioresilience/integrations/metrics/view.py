@@ -60,9 +60,17 @@ class View:
         with self.registry.lock:
             return tuple(self.registry.policies.values())
 
+    @property
+    def rows(self) -> Iterator[Row]:
+        """Every pattern instance once, in short steps: most metrics have nothing to say of most of them."""
+        breathe = pace()
+        for row in self._rows:
+            breathe()
+            yield row
+
     @functools.cached_property
-    def rows(self) -> list[Row]:
-        """Every pattern instance once; one that several policies share is named after its block."""
+    def _rows(self) -> list[Row]:
+        """Look at each instance; one that several policies share is named after its block."""
         found: dict[int, Row] = {}
         breathe = pace()
         for policy in self.policies:
@@ -74,7 +82,7 @@ class View:
 
     def forget(self, breathe: Callable[[], None]) -> None:
         """Let go of the rows one by one; those that are read afterwards are new ones."""
-        rows = self.__dict__.pop("rows", [])
+        rows = self.__dict__.pop("_rows", [])
         while rows:
             rows.pop()
             breathe()

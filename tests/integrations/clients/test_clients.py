@@ -229,12 +229,17 @@ async def test_cancelling_at_any_time_leaves_no_place_and_no_connection_behind(k
 
 
 async def test_a_deadline_covers_the_body(kind, server):
-    text = "{version: 1, policies: {web: {deadline: 300ms, bulkhead: 1}}, routes: [{policy: web}]}"
-    of = Registry.from_text(text)
+    text, clock = (
+        "{version: 1, policies: {web: {deadline: 300ms, bulkhead: 1}}, routes: [{policy: web}]}",
+        VirtualClock(),
+    )
+    of = Registry.from_text(text, clock=clock)
     async with kind.using(of) as client:
         response = await client.open(f"{server.url}/stream")
+        reading = asyncio.create_task(client.read(response))
+        await clock.advance(0.31)
         with pytest.raises(OperationTimeoutError, match="while the response was read"):
-            await client.read(response)
+            await reading
         await client.close(response)
         await until(lambda: client.busy() == 0)
     assert active(of) == 0
@@ -272,13 +277,16 @@ async def test_a_key_for_each_request(kind, server):
 
 
 async def test_a_websocket_outlives_the_deadline_and_holds_its_place(server):
-    text = "{version: 1, policies: {web: {deadline: 200ms, bulkhead: 1}}, routes: [{policy: web}]}"
-    of, kind = Registry.from_text(text), client_of("aiohttp")
+    text, clock = (
+        "{version: 1, policies: {web: {deadline: 200ms, bulkhead: 1}}, routes: [{policy: web}]}",
+        VirtualClock(),
+    )
+    of, kind = Registry.from_text(text, clock=clock), client_of("aiohttp")
     async with kind.using(of) as client:
         async with client.session.ws_connect(f"{server.url}/ws") as socket:
             assert active(of) == 1
             for _ in range(3):
-                await asyncio.sleep(0.1)  # a real server, and a deadline that must not come
+                await clock.advance(0.1)
                 await socket.send_str("ping")
                 assert await socket.receive_str() == "ping"
         await until(lambda: active(of) == 0)

@@ -20,6 +20,7 @@ from aioresilience.integrations.status import status_router
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
+expect.set_options(timeout=30_000)  # the machine may be busy
 PICTURE = os.environ.get("AIORESILIENCE_STATUS_PICTURE")
 """Where to put the picture, if not beside the test: `docs/status.png` renews the one that the docs show."""
 
@@ -108,7 +109,7 @@ def service(file: Path) -> Iterator[Service]:
 @pytest.fixture
 def page(browser: Browser, service: Service) -> Iterator[Page]:
     made = browser.new_page()
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(30_000)
     errors: list[object] = []
     made.on("pageerror", lambda error: errors.append(error))
     made.goto(service.url)
@@ -194,7 +195,7 @@ def test_without_scripts_the_page_is_whole_and_reloads_itself(browser: Browser, 
     page.goto(service.url)
     expect(page.locator(".policy")).to_have_count(4)
     service.call("quotes", times=7)
-    expect(page.locator(".policy[data-name=quotes] .signs")).to_contain_text("at its rate", timeout=10_000)
+    expect(page.locator(".policy[data-name=quotes] .signs")).to_contain_text("at its rate")
     context.close()
 
 

@@ -62,6 +62,7 @@ async def test_one_policy_can_be_asked_for() -> None:
     assert (unknown.status_code, "no policy is named 'c'" in unknown.text) == (404, True)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
 async def test_the_answer_about_many_policies_is_written_in_short_steps(accept: str, monkeypatch: Any) -> None:
     """What is measured is the time on the CPU of the writing thread alone, from breath to breath."""
@@ -76,7 +77,7 @@ async def test_the_answer_about_many_policies_is_written_in_short_steps(accept: 
     answer = await ask(app, accept=accept)
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert answer.text.count("p499") > 0
-    assert breaths[-1] - breaths[0] > 0.03, "or else nothing was measured"
+    assert breaths[-1] - breaths[0] > 0.01, "or else nothing was measured"
     assert max(after - before for before, after in itertools.pairwise(breaths)) < 0.01
     assert gc.isenabled()
 

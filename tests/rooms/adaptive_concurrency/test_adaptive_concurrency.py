@@ -278,11 +278,9 @@ async def test_a_cancelled_context_gives_its_place_back():
 
 
 async def test_a_cancelled_plain_function_keeps_its_place_until_its_thread_ends():
-    limiter, go = window(initial=1), threading.Event()
-    task = asyncio.create_task(limiter.execute(go.wait))
-    while not limiter.active_count:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
+    limiter, go, began = window(initial=1), threading.Event(), threading.Event()
+    task = asyncio.create_task(limiter.execute(lambda: began.set() or go.wait(30)))
+    assert await asyncio.to_thread(began.wait, 15)
     task.cancel()
     await asyncio.wait([task])
     assert limiter.active_count == 1

@@ -252,11 +252,9 @@ def test_without_a_gil_the_hot_path_takes_the_lock(monkeypatch):
 
 
 async def test_a_cancelled_plain_function_keeps_its_place_until_its_thread_ends():
-    shedder, go = make(max_requests=1), threading.Event()
-    task = asyncio.create_task(shedder.execute(go.wait))
-    while not shedder.active_requests:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
+    shedder, go, began = make(max_requests=1), threading.Event(), threading.Event()
+    task = asyncio.create_task(shedder.execute(lambda: began.set() or go.wait(30)))
+    assert await asyncio.to_thread(began.wait, 15)
     task.cancel()
     await asyncio.wait([task])
     assert shedder.active_requests == 1

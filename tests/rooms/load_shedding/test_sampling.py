@@ -168,7 +168,7 @@ def shedder_of(sampler, **fields):
 
 
 def until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -208,7 +208,7 @@ async def test_with_deadline_takes_a_function_or_a_coroutine_and_is_inherited():
     async def left():
         return current_deadline() - time.monotonic()
 
-    assert await with_deadline(left, time.time() + 5) == pytest.approx(5, abs=0.5)
+    assert await with_deadline(left, time.time() + 100) == pytest.approx(100, abs=20)
     assert await with_deadline(nothing(), time.time() + 5) == "done"
     with pytest.raises(OperationTimeoutError):
         await with_deadline(asyncio.Event().wait, time.time() + 0.001)
