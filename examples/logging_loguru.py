@@ -6,11 +6,14 @@ import io
 import logging
 from collections.abc import Mapping
 
-from loguru import logger
-
 from aioresilience import Registry, RejectionError
 from aioresilience.integrations.event_log import write_events
 from aioresilience.logging import configure_logging
+
+try:
+    from loguru import logger
+except ModuleNotFoundError:
+    raise SystemExit("loguru is not installed: pip install loguru") from None
 
 out = io.StringIO()  # sys.stderr in a service
 logger.remove()

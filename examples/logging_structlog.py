@@ -6,10 +6,13 @@ import io
 import json
 from collections.abc import Mapping
 
-import structlog
-
 from aioresilience import Registry, RejectionError
 from aioresilience.integrations.event_log import write_events
+
+try:
+    import structlog
+except ModuleNotFoundError:
+    raise SystemExit("structlog is not installed: pip install structlog") from None
 
 out = io.StringIO()  # sys.stdout in a service
 structlog.configure(

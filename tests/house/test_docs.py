@@ -169,6 +169,26 @@ def test_the_example_runs(example: Path, tmp_path: Path):
     assert not wrong, wrong
 
 
+OPTIONAL = [
+    ("fastapi_endpoint.py", "fastapi", "'aioresilience[fastapi]'"),
+    ("fastapi_endpoint.py", "httpx", "'aioresilience[httpx]'"),
+    ("fastapi_service/service.py", "fastapi", "'aioresilience[fastapi]'"),
+    ("fastapi_service/service.py", "httpx", "'aioresilience[httpx]'"),
+    ("fastapi_service/service.py", "prometheus_client", "'aioresilience[prometheus]'"),
+    ("kubernetes/service.py", "fastapi", "'aioresilience[fastapi]'"),
+    ("logging_loguru.py", "loguru", "loguru"),
+    ("logging_structlog.py", "structlog", "structlog"),
+]
+
+
+@pytest.mark.parametrize(("example", "library", "what"), OPTIONAL)
+def test_an_example_without_its_library_says_what_to_install(example: str, library: str, what: str):
+    code = f"import runpy, sys; sys.modules[{library!r}] = None; runpy.run_path({str(ROOT / 'examples' / example)!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].endswith(f" is not installed: pip install {what}")
+
+
 def test_blocks_that_do_not_run_are_shown(capsys: pytest.CaptureFixture[str]):
     skipped = [
         f"{relative(document)}:{block.line}: not run: {block.not_run}"
