@@ -52,9 +52,10 @@ async def calls(policy: Policy, clock: VirtualClock, count: int, seed: int) -> N
             clock.move(seconds)
             for _ in range(10):
                 await asyncio.sleep(0)
-        while any(not task.done() for task in tasks):
-            clock.move(10.0)
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while any(not task.done() for task in tasks):
+                clock.move(10.0)
+                await asyncio.sleep(0)
         await asyncio.gather(*tasks, return_exceptions=True)
     clock.move(1000.0)
     await asyncio.sleep(0)

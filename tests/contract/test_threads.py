@@ -81,8 +81,9 @@ class Gauge:
     async def hold(self, until: threading.Event) -> None:
         self.enter()
         try:
-            while not until.is_set():
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(60):
+                while not until.is_set():
+                    await asyncio.sleep(0.001)
         finally:
             self.leave()
 
@@ -137,10 +138,11 @@ def test_exactly_so_many_are_let_in(cls, fused):
 async def decided(work: Awaitable[None], gauge: Gauge, refused: Callable[[], int], go: threading.Event) -> None:
     """Let everybody out once each caller is either inside or refused."""
     task = asyncio.ensure_future(work)
-    while not task.done():
-        if gauge.total + refused() >= THREADS * 40:
-            go.set()
-        await asyncio.wait([task], timeout=0.002)
+    async with asyncio.timeout(60):
+        while not task.done():
+            if gauge.total + refused() >= THREADS * 40:
+                go.set()
+            await asyncio.wait([task], timeout=0.002)
     await task
 
 

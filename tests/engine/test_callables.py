@@ -96,8 +96,9 @@ async def test_the_caller_of_a_plain_function_is_cancelled_at_once():
         gate.wait(5)
 
     task = asyncio.create_task(Bulkhead("x").execute(work))
-    while not entered.is_set():
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=1)
     gate.set()

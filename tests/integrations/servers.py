@@ -34,8 +34,9 @@ async def _uvicorn(app: Any, http: str, listening: socket.socket) -> AsyncIterat
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # they are pytest's
     task = asyncio.ensure_future(server.serve(sockets=[listening]))
-    while not server.started:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(30):
+        while not server.started:
+            await asyncio.sleep(0.005)
     try:
         yield
     finally:

@@ -187,10 +187,10 @@ async def test_a_websocket_holds_its_place_to_its_end():
             await websocket.receive_text()
 
     first = Socket(app)
-    assert (await first.said.get())["type"] == "websocket.accept"
+    assert (await asyncio.wait_for(first.said.get(), 15))["type"] == "websocket.accept"
     assert places.available_slots() == 0
     second = Socket(app)
-    assert await second.said.get() == {"type": "websocket.close", "code": 1013, "reason": ""}
+    assert await asyncio.wait_for(second.said.get(), 15) == {"type": "websocket.close", "code": 1013, "reason": ""}
     await second.task
     first.heard.put_nowait({"type": "websocket.disconnect", "code": 1001})
     with contextlib.suppress(WebSocketDisconnect):

@@ -40,11 +40,12 @@ async def admitted(policy: Policy, calls: int, key: str | None = None) -> int:
 
 
 async def refusal(policy: Policy) -> RateLimitExceededError:
-    while True:
-        try:
-            await policy.call(ok)
-        except RateLimitExceededError as error:
-            return error
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await policy.call(ok)
+            except RateLimitExceededError as error:
+                return error
 
 
 async def left(backend: Backend, place: Place) -> int:
@@ -79,8 +80,9 @@ async def test_two_limiters_of_one_name_share_and_of_two_names_do_not(make, algo
 async def test_a_refusal_says_when_the_next_permit_is_due(backend, algorithm):
     policy = Policy("p", [limit(backend, rate={"permits": 5, "per": 0.2}, algorithm=algorithm)])
     for _ in range(3):
-        while await admitted(policy, 5) == 5:
-            pass
+        async with asyncio.timeout(30):
+            while await admitted(policy, 5) == 5:
+                pass
         refused = await refusal(policy)
         assert 0 < refused.retry_after <= 0.2
         await asyncio.sleep(refused.retry_after)
@@ -137,8 +139,9 @@ async def test_many_loops_and_threads_share_one_thread_of_ours(backend):
     workers = [threading.Thread(target=one_loop_per_request) for _ in range(6)]
     for worker in workers:
         worker.start()
-    while any(worker.is_alive() for worker in workers):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while any(worker.is_alive() for worker in workers):
+            await asyncio.sleep(0.01)
     assert sum(totals) == 200
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("aioresilience-backend")]
     assert len(ours) == 1

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class Service:
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
+        end = time.monotonic() + 30
         while not self._server.started:
+            assert time.monotonic() < end, "the server never started"
             threading.Event().wait(0.01)
 
     @property

@@ -285,8 +285,9 @@ async def test_a_cancelled_plain_function_keeps_its_place_until_its_thread_ends(
     await asyncio.wait([task])
     assert limiter.active_count == 1
     go.set()
-    while limiter.active_count:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while limiter.active_count:
+            await asyncio.sleep(0.001)
 
 
 def test_threads_together_take_exactly_the_limit():

@@ -234,8 +234,9 @@ async def test_the_place_of_a_cancelled_plain_function_lasts_until_its_thread_en
         gate.wait(5)
 
     task = asyncio.create_task(pool.execute(work))
-    while not entered.is_set():
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()

@@ -329,8 +329,9 @@ async def test_each_function_has_its_own_timeout(handler, clock):
 
 async def test_a_function_that_took_too_long_is_named_in_the_error(handler, clock):
     task = asyncio.ensure_future(handler(call=lambda: sleep(60, clock), timeout=2.0).execute(broken))
-    while not clock.pending:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while not clock.pending:
+            await asyncio.sleep(0.001)
     await clock.advance(10)
     with pytest.raises(FallbackFailedError) as caught:
         await task
@@ -592,8 +593,9 @@ async def test_a_function_that_made_an_error_of_the_callers_timeout_gets_no_fall
 async def test_a_call_that_is_cancelled_while_its_fallback_runs_is_neutral(handler, clock):
     one = handler(lambda: sleep(60, clock))
     task = asyncio.ensure_future(one.execute(broken))
-    while not clock.pending:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while not clock.pending:
+            await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert (one.counts.neutral, one.counts.failed) == (1, 0)

@@ -259,8 +259,9 @@ async def test_a_cancelled_plain_function_keeps_its_place_until_its_thread_ends(
     await asyncio.wait([task])
     assert shedder.active_requests == 1
     go.set()
-    while shedder.active_requests:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(15):
+        while shedder.active_requests:
+            await asyncio.sleep(0.001)
 
 
 # --- living
