@@ -109,6 +109,7 @@ def reload_that_hangs(file, monkeypatch):
             threads[-1].start()
             until(hangs.is_set)
 
+    ask.goes_on = goes_on
     yield ask
     goes_on.set()
     for thread in threads:
@@ -346,6 +347,21 @@ def test_a_rollback_under_an_override_outlives_it(file):
     assert policy.bulkhead.max_concurrent == 1
     assert registry.get("b").bulkhead.max_concurrent == 2
     assert registry.reload().outcome == "unchanged"
+
+
+def test_an_override_that_ends_while_another_reload_hangs_is_gone_with_the_next_one(
+    file, monkeypatch, reload_that_hangs
+):
+    registry = Registry.from_file(file, environ={})
+    with override("b", registry=registry, bulkhead=5):
+        reload_that_hangs(registry, loading, "read_settled")
+        monkeypatch.setattr(turn, "LONGEST", 0.01)
+    assert registry.patched("b") is None
+    reload_that_hangs.goes_on.set()
+    until(lambda: registry.status()["reloading"] is None)
+    monkeypatch.undo()
+    registry.reload()
+    assert registry.get("b").bulkhead.max_concurrent == 2
 
 
 # Partitions
