@@ -230,7 +230,8 @@ class Guard(Pattern[ConfigT]):
     @property
     def turns_away(self) -> bool:
         """Whether a call that is not admitted is refused at once, with nothing to await."""
-        return type(self).wait is Guard.wait and self.handler is None
+        cls = type(self)
+        return cls.wait is Guard.wait and cls.enter is Guard.enter and self.handler is None
 
     def turned_away(self, caller: Caller, trace: Trace | None) -> RejectionError:
         """Return the refusal of a call that cannot wait, counted and told."""

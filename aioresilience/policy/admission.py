@@ -81,7 +81,9 @@ class Entrance:
         guards = [step for step in self.steps if isinstance(step, _GuardStep)]
         self.judged = frozenset(status for step in guards for status in step.outcomes)
         """The statuses that are not a success to every guard."""
-        self.timed = any(step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards)
+        self.timed = context.attempt_timeout is not None or any(
+            step.pattern.reads_start or step.judge.attempt_timeout is not None for step in guards
+        )
         """Whether somebody makes something of the instant at which the last guard was passed."""
         self.passage = passage(active, guards, context, clock) if guards == [*self.steps] else None
         self.skipped = tuple(pattern for pattern in patterns if isinstance(pattern, (Repeat, Replace)))

@@ -191,16 +191,24 @@ def source(shape: Shape, passing: Passing = ANYHOW) -> tuple[str, dict[str, obje
     For `RUN` it is one function that calls any other, else the wrapper of one with these parameters.
     """
     body, names = _body(shape, passing)
-    if not passing.names.isdisjoint({*stored(body), "error", *names, *OWN}) or any(
-        name[-1].isdigit() for name in passing.names
-    ):
-        return source(shape)  # a parameter may have a name of ours
+    if _clashes(passing.names, {*stored(body), "error", *names, *OWN}, shape):
+        return source(shape)
     lines = ast.unparse(ast.Module(body, [])).splitlines()
     head = _head(passing)
     values = sorted(free_names([ast.parse("\n".join(head)), *body]) - names.keys())
     given = ", ".join(["*", *values, "**unused"] if values else ["**unused"])
     made = [*head, *deeper(lines), f"return {'run' if passing == RUN else 'wrapper'}"]
     return "\n".join([f"def bind({given}):", *deeper(made), ""]), names
+
+
+def _clashes(parameters: frozenset[str], taken: set[str], shape: Shape) -> bool:
+    """Tell whether a parameter has a name that the text has for something else, a builtin's included."""
+    if not parameters.isdisjoint(taken) or any(name[-1].isdigit() for name in parameters):
+        return True
+    builtin = parameters & vars(builtins).keys()
+    return bool(builtin) and not builtin.isdisjoint(
+        node.id for node in nodes(_body(shape, ANYHOW)[0]) if isinstance(node, ast.Name)
+    )
 
 
 def _head(passing: Passing) -> list[str]:

@@ -20,6 +20,7 @@ from aioresilience.events import audience
 from aioresilience.exceptions import BulkheadFullError, CircuitBreakerOpenError
 from aioresilience.failures import Classifier, Rule
 from aioresilience.fallback import FallbackConfig, FallbackHandler
+from aioresilience.guard import Guard
 from aioresilience.load_shedding import BasicLoadShedder, LoadSheddingConfig
 from aioresilience.pattern import Context
 from aioresilience.policy import Policy
@@ -270,6 +271,64 @@ async def test_parameters_go_through_as_they_are():
     assert await takes_our_name(1) == (1, 5)
     with pytest.raises(TypeError, match="takes"):
         takes(1, 2, 3)
+
+
+async def test_a_parameter_may_have_the_name_of_a_builtin_that_the_text_calls():
+    outer, inner = (Policy(name, [Deadline(DeadlineConfig(timeout=3))]) for name in ("outer", "inner"))
+
+    @inner
+    async def draw(min, max, id=0):
+        return min, max, id
+
+    @outer
+    async def nested():
+        return await draw(1, max=6)
+
+    assert await nested() == (1, 6, 0)
+
+
+OPENED = True
+
+
+class Gate(Guard[BulkheadConfig]):
+    """A guard that somebody else wrote: what it goes by may be another at any time."""
+
+    key, config_type, pattern_type = "gate", BulkheadConfig, Bulkhead.pattern_type
+
+    def admit(self, caller):
+        return object() if OPENED else None
+
+    def refusal(self, caller):
+        return BulkheadFullError("closed", self.name)
+
+    def settle(self, ticket, outcome, started):
+        return None
+
+
+class Patient(Gate):
+    async def enter(self, caller, trace):
+        return object()
+
+
+@pytest.mark.parametrize("form", ["called", "decorated", "alone"])
+@pytest.mark.parametrize("kind", [Gate, Patient])
+async def test_a_guard_of_somebody_else_does_what_its_methods_do(kind, form, monkeypatch):
+    gate = kind("gate", BulkheadConfig())
+    policy = Policy("p", [Bulkhead("x"), gate])
+    assert shape_of(policy.patterns, Context(), SYSTEM_CLOCK) is None, "it goes through the fold"
+
+    async def ok():
+        return "ok"
+
+    around = policy(ok)
+    call = {"called": lambda: policy.call(ok), "decorated": around, "alone": lambda: gate.execute(ok)}[form]
+    assert await call() == "ok"
+    monkeypatch.setitem(globals(), "OPENED", False)
+    if kind is Patient:
+        assert await call() == "ok"
+    else:
+        with pytest.raises(BulkheadFullError, match="closed"):
+            await call()
 
 
 async def test_a_method_is_decorated_too():

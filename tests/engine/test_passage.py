@@ -12,15 +12,16 @@ from aioresilience.backpressure import BackpressureConfig, BackpressureManager
 from aioresilience.bulkhead import Bulkhead, BulkheadConfig
 from aioresilience.calls import ANYONE, Caller
 from aioresilience.circuit_breaker import CircuitBreaker, CircuitConfig
-from aioresilience.exceptions import RejectionError
+from aioresilience.exceptions import OperationTimeoutError, RejectionError
 from aioresilience.load_shedding import BasicLoadShedder, LoadSheddingConfig
 from aioresilience.pattern import Context
-from aioresilience.policy import Admission, Entrance, passage as room
+from aioresilience.policy import Admission, Entrance, Policy, passage as room
 from aioresilience.policy.passage import passage, source
 from aioresilience.policy.shape import Part
 from aioresilience.rate_limiting import RateLimit, RateLimiterConfig
+from aioresilience.scope import sleep
 from aioresilience.testing import EventLog, VirtualClock
-from aioresilience.timeout import TimeoutConfig, TimeoutManager
+from aioresilience.timeout import Deadline, DeadlineConfig, TimeoutConfig, TimeoutManager
 
 GUARDS = {
     "circuit": lambda clock: CircuitBreaker(
@@ -121,6 +122,8 @@ def test_what_is_more_than_an_enforced_guard_has_no_passage():
 
 
 class Broken(Bulkhead):
+    __module__ = Bulkhead.__module__
+
     def admit(self, caller: Caller) -> object:
         raise LookupError("broken")
 
@@ -156,3 +159,20 @@ async def test_a_reload_compiles_what_requests_will_go_through():
     assert made == before + 1
     registry["api"].serve()
     assert room._bind.cache_info().misses == made
+
+
+@pytest.mark.parametrize("around", ["block", "function"])
+async def test_what_a_deadline_cuts_is_a_failure_where_it_was_granted_enough(around):
+    clock = VirtualClock()
+    bounds = [Deadline(DeadlineConfig(timeout=3), clock=clock), TimeoutManager(TimeoutConfig(timeout=4), clock=clock)]
+    policy = Policy("p", bounds, clock=clock)
+
+    async def block():
+        async with policy.admit():
+            await sleep(9, clock)
+
+    call = asyncio.ensure_future(block() if around == "block" else policy.call(sleep, 9, clock))
+    await clock.advance(3)
+    [error] = await asyncio.wait_for(asyncio.gather(call, return_exceptions=True), 5)
+    assert isinstance(error, OperationTimeoutError)
+    assert not error.neutral
