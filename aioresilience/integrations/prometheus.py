@@ -5,12 +5,14 @@ Nothing is counted twice and nothing happens between scrapes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
+from typing import Final, overload
 
 from aioresilience.collector import collector_paused
 from aioresilience.integrations.extras import extra
-from aioresilience.integrations.metrics import CATALOGUE, Metric, View
+from aioresilience.integrations.metrics import CATALOGUE, Metric, Reading, View
 from aioresilience.pattern import AnyPattern
 from aioresilience.registry import Registry
 from aioresilience.registry.loading import pace
@@ -24,6 +26,8 @@ with extra("prometheus", "prometheus-client"):
 __all__ = ["ResilienceCollector", "register"]
 
 Family = CounterMetricFamily | GaugeMetricFamily
+STEP: Final = 64
+"""Samples that are made at a time."""
 
 
 class ResilienceCollector(Collector):
@@ -40,12 +44,11 @@ class ResilienceCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Read every metric."""
         look = _Look(self._registry, self._patterns)
-        with collector_paused():  # which would go through all that is made here again and again
-            for metric in CATALOGUE:
-                family = _family(metric)
-                family.samples = _Samples(family, metric, look)  # type: ignore[assignment]  # it is read as a list is
-                yield family
-            look.forget()
+        for metric in CATALOGUE:
+            family = _family(metric)
+            family.samples = _Samples(family, metric, look)  # type: ignore[assignment]  # it is read as a list is
+            yield family
+        look.forget()
 
 
 class _Look:
@@ -69,7 +72,7 @@ class _Look:
         self._view = None
 
 
-class _Samples:
+class _Samples(Sequence[Sample]):
     """The samples of a family, each made when its line is written: ten thousand policies have half a million."""
 
     def __init__(self, family: Family, metric: Metric, look: _Look) -> None:
@@ -78,13 +81,35 @@ class _Samples:
         self._look = look
 
     def __iter__(self) -> Iterator[Sample]:
-        breathe, names = pace(), self._metric.labels
-        for labels, value in self._metric.read(self._look.view):
-            breathe()
-            yield Sample(self._name, dict(zip(names, labels, strict=True)), value)
+        breathe, readings = pace(), self._metric.read(self._look.view)
+        while step := self._step(readings):
+            for sample in step:
+                breathe()
+                yield sample
+
+    def _step(self, readings: Iterator[Reading]) -> list[Sample]:
+        names = self._metric.labels
+        with collector_paused():  # which would go through all that the look makes again and again
+            return [
+                Sample(self._name, dict(zip(names, labels, strict=True)), value)
+                for labels, value in islice(readings, STEP)
+            ]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        return list(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (list, _Samples)) else NotImplemented
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 def _family(metric: Metric) -> Family:

@@ -21,7 +21,7 @@ class Divided(Snapshot):
         self._config = partitions.config
         self._own = own
         self.partitions = partitions
-        self._unmade, self.made = None, own.patterns
+        self.unmade, self.made = None, own.patterns
         self.context, self.generation = own.context, own.generation
         self.clock = own.clock
         self._block = self._answers = self.served = None

@@ -51,14 +51,14 @@ class Snapshot:
     """Patterns, their context, and the callable made of them under their present configs."""
 
     __slots__ = (
-        "_answers", "_block", "_lasting", "_unmade", "clock", "context", "generation", "in_use", "made", "replaced",
+        "_answers", "_block", "_lasting", "unmade", "clock", "context", "generation", "in_use", "made", "replaced",
         "run", "served",
     )  # fmt: skip
 
     def __init__(
         self, patterns: Sequence[AnyPattern] | Unmade, context: Context, clock: Clock, generation: int = 1
     ) -> None:
-        self._unmade: Unmade | None = None if isinstance(patterns, Sequence) else patterns
+        self.unmade: Unmade | None = None if isinstance(patterns, Sequence) else patterns
         self.made: tuple[AnyPattern, ...] = tuple(patterns) if isinstance(patterns, Sequence) else ()
         """The patterns as far as anybody has needed them."""
         self.context = context
@@ -79,11 +79,11 @@ class Snapshot:
     @property
     def patterns(self) -> tuple[AnyPattern, ...]:
         """The instances, outermost first; made once, for whoever needs them first."""
-        unmade = self._unmade
+        unmade = self.unmade
         if unmade is not None:
             with unmade.lock:
-                if self._unmade is not None:
-                    self.made, self._unmade = unmade.make(), None
+                if self.unmade is not None:
+                    self.made, self.unmade = unmade.make(), None
         return self.made
 
     def succeed(self, before: Snapshot) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from aioresilience.backends import BackendConfig
@@ -11,7 +11,7 @@ from aioresilience.clock import Clock
 from aioresilience.config import PolicySpec
 from aioresilience.events import EventType, ResilienceEvent
 from aioresilience.pattern import NO_MODES, AnyPattern, Context, PatternConfig
-from aioresilience.policy import Policy, Snapshot, attempt_timeout
+from aioresilience.policy import BUILTIN, Policy, Snapshot, attempt_timeout
 from aioresilience.rate_limiting import FleetRateLimit, RateLimit, RateLimiterConfig
 from aioresilience.registry.backends import Backends
 
@@ -77,14 +77,18 @@ class Rebuilt:
 
 
 class Unused:
-    """The patterns of a policy that nobody has used yet; `spec` is what the document in effect says of it."""
+    """The patterns of a policy that nobody has used yet; `spec` is what the document in effect says of it.
 
-    __slots__ = ("_builder", "_name", "_spec")
+    `made` are the instances from the first use on, which may be under a snapshot that a reload has just replaced.
+    """
+
+    __slots__ = ("_builder", "_name", "made", "spec")
 
     def __init__(self, builder: Builder, name: str, spec: PolicySpec) -> None:
         self._builder = builder
         self._name = name
-        self._spec = spec
+        self.spec = spec
+        self.made: tuple[AnyPattern, ...] | None = None
 
     @property
     def lock(self) -> threading.RLock:
@@ -92,8 +96,39 @@ class Unused:
         return self._builder.lock
 
     def make(self) -> tuple[AnyPattern, ...]:
-        """Make the instances."""
-        return self._builder.patterns(self._name, self._spec)
+        """Make the instances, once; the caller holds the lock."""
+        if self.made is None:
+            self.made = self._builder.patterns(self._name, self.spec)
+        return self.made
+
+
+@dataclass(frozen=True, slots=True)
+class Respecified:
+    """One policy that nobody has used, as it will be: it goes on without patterns, unless it is used meanwhile."""
+
+    builder: Builder
+    policy: Policy
+    unused: Unused
+    old: PolicySpec
+    spec: PolicySpec
+    snapshot: Snapshot
+
+    def undo(self) -> None:
+        """Put everything back as it was before `put`; patterns that are in use by now keep their state."""
+        self._become(self.old, self.spec, self.snapshot)
+
+    def put(self, generation: int) -> None:
+        """Let the first use find the new spec."""
+        snapshot = Snapshot(self.unused, context_of(self.spec), self.policy.clock, generation)
+        self._become(self.spec, self.old, snapshot)
+
+    def _become(self, spec: PolicySpec, before: PolicySpec, snapshot: Snapshot) -> None:
+        with self.unused.lock:
+            if self.unused.made is None:
+                self.unused.spec = spec
+                self.policy.restore(snapshot)
+                return
+        self.builder.rebuild(self.policy, before, spec).put(snapshot.generation)
 
 
 class Builder:
@@ -107,6 +142,8 @@ class Builder:
         self._clock = clock
         self.lock = lock
         self.shared: Shared = {}
+        self.ahead: Collection[AnyPattern] = ()
+        """What a swap under way puts under its document, and no first use under the one before puts back."""
         self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
@@ -123,11 +160,29 @@ class Builder:
         """Make the patterns of a policy that has none; a shared one is retuned to what the document now says of it."""
         made = [(self._make(name, key, bare, spec.shared), bare) for key, bare in bare_configs(spec)]
         for pattern, bare in made:
-            if pattern.config != bare:
+            if pattern.config != bare and pattern not in self.ahead:
                 pattern.retune(bare)
             if pattern.policy is None:
                 pattern.policy = name
         return tuple(pattern for pattern, _ in made)
+
+    def prepare(self, policy: Policy, old: PolicySpec, new: PolicySpec) -> Rebuilt | Respecified:
+        """Prepare the policy under `new`; one that nobody has used stays without patterns where it can."""
+        unused = policy.settled.unmade
+        if isinstance(unused, Unused) and self.can_wait(old) and self.can_wait(new):
+            return Respecified(self, policy, unused, old, new, policy.settled)
+        return self.rebuild(policy, old, new)
+
+    def can_wait(self, spec: PolicySpec) -> bool:
+        """Tell whether the patterns can be made at any time: they are nobody else's, and no reload would refuse them.
+
+        A limit by key cannot, which remembers that a reload brought keys in.
+        """
+        if spec.shared or spec.partition is not None:
+            return False
+        limits = [config for _, config in spec.patterns if isinstance(config, RateLimiterConfig)]
+        elsewhere = any(limit.backend is not None or limit.scope == "key" for limit in limits)
+        return not elsewhere and all(self._kinds[key] in BUILTIN for key, _ in spec.patterns)
 
     @staticmethod
     def present(policy: Policy) -> tuple[AnyPattern, ...]:
@@ -168,7 +223,7 @@ class Builder:
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
         before = self.shared.get((key, name))
-        if before is not None and goes_on(before, config):
+        if before is not None and (before in self.ahead or goes_on(before, config)):
             return before
         pattern = self.shared[key, name] = self._new(key, name, config, f"shared:{name}")
         pattern.policy = f"shared:{name}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aioresilience.config import ConfigError, Document, PolicySpec, diagnose
 from aioresilience.logging import describe
-from aioresilience.registry.building import Rebuilt
+from aioresilience.registry.building import Rebuilt, Respecified
 from aioresilience.registry.loading import pace
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
+
+Prepared = Rebuilt | Respecified
 
 
 def swap(registry: Registry, document: Document) -> None:
@@ -41,13 +44,13 @@ class Swapping:
         self._registry = registry
         self._document = document
         self._generation = generation
-        self._done: list[Rebuilt] = []
+        self._done: list[Prepared] = []
         self.at = ""
         """The policy that is built or put in place just now."""
 
-    def run(self, built: Iterable[Rebuilt], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
+    def run(self, built: Sequence[Prepared], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
         """Put in place what was built and what was first used meanwhile, or nothing; no fork comes in between."""
-        with self._registry.swapping:
+        with self._registry.swapping, self._ahead(built):
             try:
                 self._put(built, breathe)
                 self._complete(known)
@@ -56,7 +59,19 @@ class Swapping:
                     one.undo()
                 raise
 
-    def _put(self, built: Iterable[Rebuilt], breathe: Callable[[], None]) -> None:
+    @contextmanager
+    def _ahead(self, built: Iterable[Prepared]) -> Iterator[None]:
+        """Keep what is first used meanwhile, under the document before, from tuning back what it shares."""
+        builder, lock = self._registry.builder, self._registry.lock
+        ahead = frozenset(pattern for one in built if isinstance(one, Rebuilt) for pattern in one.patterns)
+        with lock:
+            builder.ahead = ahead
+        try:
+            yield
+        finally:
+            builder.ahead = ()
+
+    def _put(self, built: Iterable[Prepared], breathe: Callable[[], None]) -> None:
         for one in built:
             breathe()
             self._done.append(one)
@@ -71,17 +86,17 @@ class Swapping:
             self._put(list(self.build(late, lambda: None)), lambda: None)
             self._finish()
 
-    def build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Rebuilt]:
+    def build(self, specs: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> Iterable[Prepared]:
         """Build aside what changes; what is gone goes on as it is, made before the document that knew it is."""
         builder, policies = self._registry.builder, self._registry.policies
         for name, old in specs.items():
             breathe()
             new = self._wanted(name, old)
-            if new is None:
+            if new is None and not builder.can_wait(old):
                 builder.present(policies[name])
-            elif new is not old and new != old:
+            elif new is not None and new is not old and new != old:
                 self.at = name
-                yield builder.rebuild(policies[name], old, new)
+                yield builder.prepare(policies[name], old, new)
 
     def _wanted(self, name: str, old: PolicySpec) -> PolicySpec | None:
         """Return what a policy in use is to become, None where its name is gone."""

@@ -177,15 +177,24 @@ STRANGERS: dict[str, tuple[str, ...]] = {
     "a text": ("SET", "hello"),
     "a text with colons": ("SET", "a:b:c:d:e"),
     "a list": ("RPUSH", "hello", "world"),
+    "a list of numbers ahead of the clock": ("RPUSH", *(f"179{number:016}" for number in range(3))),
+    "a list that begins with a time of day": ("RPUSH", "12:30", "12:45"),
 }
 ANY = ("gcra", "sliding_window")
 
 
-def occupy(one: Server, limiter: FleetRateLimit, key: str, stranger: str) -> None:
-    """Let something of somebody else's stand where the key is counted."""
+def occupy(one: Server, limiter: FleetRateLimit, key: str, stranger: str) -> Callable[[], tuple[object, int]]:
+    """Let something of somebody else's stand where the key is counted; return what tells its value and lifetime."""
     command, *values = STRANGERS[stranger]
+    place = limiter._remote.place(key, by_key=True).key
+
+    def look() -> tuple[object, int]:
+        with one.client() as client:
+            return client.dump(place), client.pttl(place)
+
     with one.client() as client:
-        client.execute_command(command, limiter._remote.place(key, by_key=True).key, *values)
+        client.execute_command(command, place, *values)
+    return look
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
@@ -195,7 +204,8 @@ async def test_what_is_not_ours_under_a_key_keeps_that_key_alone_from_being_coun
 ):
     backend = make()
     policy = policy_of(backend, rate="2/hour", scope="key", algorithm=algorithm)
-    occupy(one_server, policy.rate_limiter, "taken", stranger)
+    look = occupy(one_server, policy.rate_limiter, "taken", stranger)
+    before = look()
     with EventLog("backend_degraded") as log:
         calls = [policy.bind(key=key).call(ok) for key in ("a", "taken", "b", "taken", "a", "taken", "a")]
         results = await asyncio.gather(*calls, return_exceptions=True)
@@ -203,6 +213,7 @@ async def test_what_is_not_ours_under_a_key_keeps_that_key_alone_from_being_coun
     assert [result == "ok" for result in results] == [True, True, True, True, True, False, False]
     assert {(event.pattern_name, event.metadata["reason"]) for event in told} == {("p", "wrong_type")}
     assert (policy.rate_limiter.degraded, backend.available, backend.status()["trips"]) == (3, True, 0)
+    assert look() == before
 
 
 @pytest.mark.parametrize("algorithm", ANY)

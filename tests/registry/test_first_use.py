@@ -80,19 +80,75 @@ async def test_a_policy_first_used_after_reloads_is_what_the_last_one_says():
     policy = registry.get("a")
     registry.apply(BASIC.replace("a: {bulkhead: 1}", "a: {bulkhead: 3, timeout: 1s}"))
     registry.apply(BASIC.replace("a: {bulkhead: 1}", "a: {bulkhead: 4}"))
+    assert made(registry, "a") == ()
     assert await policy.call(nothing) == "done"
     assert (policy.bulkhead.max_concurrent, policy.timeout, policy.generation) == (4, None, 3)
 
 
-def test_a_reload_makes_nothing_of_policies_that_it_does_not_change():
+def test_a_reload_makes_no_pattern_of_a_policy_that_nobody_has_used():
     registry = Registry.from_text(BASIC, environ={})
     registry.get("a"), registry.get("b")
     assert registry.plan(BASIC.replace("bulkhead: 1", "bulkhead: 3"))
-    assert made(registry, "a") == ()
     assert registry.apply(BASIC.replace("bulkhead: 1", "bulkhead: 3")).outcome == "applied"
-    assert made(registry, "b") == ()
     assert registry.apply("version: 1\npolicies: {a: {bulkhead: nonsense}}").outcome == "rejected"
-    assert made(registry, "b") == ()
+    assert registry.apply("version: 1\npolicies: {b: {bulkhead: 2}}").outcome == "applied"
+    assert registry.rollback(2).outcome == "applied"
+    assert made(registry, "a") == made(registry, "b") == ()
+    assert registry.get("a").bulkhead.max_concurrent == 1
+
+
+LIMITS = "version: 1\npolicies:\n  b: {timeout: 1s}\n  c: {timeout: 1s}\n  a: {bulkhead: 1}\n  d: {timeout: 1s}\n"
+CHANGED = LIMITS.replace("timeout: 1s", "timeout: 2s").replace("bulkhead: 1", "bulkhead: 2")
+
+
+def swapped_while(happens):
+    """Apply `CHANGED` to policies that nobody has used but `a`, which does something when its turn comes."""
+
+    class Busy(Bulkhead):
+        def retune(self, config):
+            happens(registry)
+            super().retune(config)
+
+    registry = Registry.from_text(LIMITS, patterns=kinds(Busy), environ={})
+    assert [registry.get(name) for name in "bcad"][2].bulkhead is not None
+    return registry, registry.apply(CHANGED).outcome
+
+
+def test_what_is_used_for_the_first_time_in_the_middle_of_a_swap_keeps_its_instances():
+    used = {}
+    registry, outcome = swapped_while(lambda it: used.update({n: it.get(n).timeout for n in "bd"}))
+    assert outcome == "applied"
+    for name in "bd":  # one before its own turn, one after
+        timeout = registry.get(name).timeout
+        assert (timeout, timeout.config.timeout) == (used[name], 2.0)
+        assert registry.get(name).generation == 2
+    assert made(registry, "c") == ()
+
+
+def test_what_is_used_for_the_first_time_in_the_middle_of_a_refused_swap_keeps_its_instances_as_they_were():
+    used = {}
+
+    def use(registry):
+        used.update({name: registry.get(name).timeout for name in "bd"})
+        raise RuntimeError("not this")
+
+    registry, outcome = swapped_while(use)
+    assert outcome == "rejected"
+    for name in "bd":
+        timeout = registry.get(name).timeout
+        assert (timeout, timeout.config.timeout) == (used[name], 1.0)
+    assert made(registry, "c") == ()
+    assert {registry.get(name).timeout.config.timeout for name in "bcd"} == {1.0}
+    assert {registry.get(name).generation for name in "bcad"} == {1}
+
+
+def test_who_holds_what_a_reload_has_just_replaced_uses_the_same_instances_as_everybody():
+    registry = Registry.from_text(LIMITS, environ={})
+    policy = registry.get("b")
+    before = policy.settled
+    registry.apply(CHANGED)
+    assert before.patterns == policy.patterns
+    assert policy.timeout.config.timeout == 2.0
 
 
 async def test_a_reload_that_brings_in_keys_before_the_first_use_lets_keyless_calls_share_a_bucket():
@@ -110,10 +166,31 @@ async def test_a_policy_that_is_gone_before_its_first_use_goes_on_as_it_was_and_
     text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  a: {bulkhead: {use: s}}\n  b: {bulkhead: {use: s}}\n"
     registry = Registry.from_text(text, environ={})
     a, b = registry.get("a"), registry.get("b")
-    assert registry.apply(text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", ""))
+    gone = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", "")
+    assert registry.apply(gone).outcome == "applied"
     assert (await a.call(nothing), await b.call(nothing)) == ("done", "done")
     assert a.bulkhead is b.bulkhead
     assert b.bulkhead.max_concurrent == 7
+
+
+@pytest.mark.parametrize("later", ["", "  a: {timeout: 1s}\n", "  a: {bulkhead: {use: s}}\n"])
+@pytest.mark.parametrize("use", [lambda policy: policy, lambda policy: policy.patterns])
+def test_what_is_first_asked_for_in_the_middle_of_a_swap_tunes_nothing_back_that_it_shares(later, use):
+    text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  b: {bulkhead: {use: s}}\n  a: {bulkhead: {use: s}}\n"
+    registry = None
+
+    class Asking(Bulkhead):
+        def retune(self, config):
+            super().retune(config)
+            use(registry.get("a"))
+
+    registry = Registry.from_text(text, patterns=kinds(Asking), environ={})
+    b = registry.get("b").bulkhead
+    new = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", later)
+    assert registry.apply(new).outcome == "applied"
+    assert b.max_concurrent == 7
+    assert registry.get("a").bulkhead is (None if "timeout" in later else b)
+    assert b.max_concurrent == 7
 
 
 def test_a_policy_that_is_gone_before_its_first_use_still_has_its_backend():
@@ -182,3 +259,32 @@ async def test_a_partitioned_policy_has_its_own_patterns_from_the_start():
     assert await policy.bind(key="k").call(nothing) == "done"
     assert policy.partitions is not None
     assert len(policy.partitions) == 1
+
+
+def test_first_uses_on_many_threads_during_reloads_agree_on_the_instances():
+    names = [f"p{number}" for number in range(120)]
+
+    def text(seconds):
+        return "version: 1\npolicies:\n" + "".join(f"  {name}: {{timeout: {seconds}s}}\n" for name in names)
+
+    registry, found = Registry.from_text(text(1), environ={}), []
+    policies = [registry.get(name) for name in names]
+    ready = threading.Barrier(5)
+
+    def use():
+        ready.wait(15.0)
+        for policy in policies:
+            found.append((policy.name, policy.timeout))
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    ready.wait(15.0)
+    for seconds in (2, 3, 4, 5):
+        assert registry.apply(text(seconds)).outcome == "applied"
+    for thread in threads:
+        thread.join(15.0)
+    assert len(found) == 4 * len(names)
+    assert len({instance for _, instance in found}) == len(names)
+    assert {policy.timeout.config.timeout for policy in policies} == {5.0}
+    assert {policy.timeout for policy in policies} == {instance for _, instance in found}

@@ -75,6 +75,12 @@ local function rescale(key, old_header, header, permits, period)
   rewrite(key, header, kept, function(instant) return now - (now - instant) * period / old_period end)
 end
 
+-- Refuse to touch a list of somebody else's: it begins with no rate, or ends with no instant.
+local function prove(stored, newest)
+  local ours = string.find(stored, '^%d+:[%d.e+-]+$') and (newest == stored or string.find(newest, '^%d+$'))
+  if not ours then error('WRONGTYPE') end
+end
+
 local function log(key, argument)
   local permits, period, _, asked, _, _, back, granted_at = numbers(argument)
   local header = string.format('%.0f:%.17g', permits, period)
@@ -82,11 +88,13 @@ local function log(key, argument)
   local renewed = false
 
   local stored = redis.call('LINDEX', key, 0)
+  local last = redis.call('LINDEX', key, -1)
+  if stored then prove(stored, last) end
   if stored and stored ~= header and back > 0 and asked == 0 then
     stored = nil  -- given back under a rate that is past
   end
   if stored then
-    local newest = tonumber(redis.call('LINDEX', key, -1)) or 0
+    local newest = tonumber(last) or 0
     if newest > now then  -- the clock was set back: without this, nothing would leave the window for as long
       local instants = redis.call('LRANGE', key, 1, -1)
       rewrite(key, stored, instants, function(instant) return instant - (newest - now) end)

@@ -293,6 +293,28 @@ async def test_families_that_are_kept_are_read_when_they_are_iterated():
         assert at_once[sample.name, tuple(sorted(sample.labels.items()))] == sample.value
 
 
+async def test_samples_are_looked_at_as_a_list_is():
+    registry = await busy()
+    first, second = (next(iter(ResilienceCollector(registry).collect())) for _ in range(2))
+    plain = list(first.samples)
+    assert (first.samples[0], first.samples[-1], first.samples[1:3]) == (plain[0], plain[-1], plain[1:3])
+    assert first == second
+    assert first.samples == plain
+    assert repr(first.samples) == repr(plain)
+    await registry.get("all").call(fine)
+    assert first.samples != plain
+    with pytest.raises(IndexError):
+        first.samples[len(plain)]
+
+
+async def test_a_collection_that_is_half_read_does_not_keep_the_garbage_collector_from_running():
+    families = ResilienceCollector(await busy()).collect()
+    samples = iter(next(families).samples)
+    assert gc.isenabled()
+    next(samples)
+    assert gc.isenabled()
+
+
 @pytest.mark.usefixtures("untraced")
 async def test_a_scrape_of_many_policies_works_in_short_steps(monkeypatch):
     """What is measured is the time on the CPU of the scraping thread alone, from breath to breath."""
