@@ -58,9 +58,8 @@ class Loader:
 
     def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
         """Lay fields over a policy in place of those that lie there, or take these off."""
-        self.patches.pop(name, None)
-        if fields is not None:
-            self.patches[name] = dict(fields)
+        others = {other: laid for other, laid in self.patches.items() if other != name}  # whoever reads has the old
+        self.patches = others if fields is None else others | {name: dict(fields)}
 
     def own(self, known: Mapping[str, PolicySpec]) -> Document:
         """Read the registry's own sources."""

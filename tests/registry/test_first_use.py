@@ -166,10 +166,31 @@ async def test_a_policy_that_is_gone_before_its_first_use_goes_on_as_it_was_and_
     text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  a: {bulkhead: {use: s}}\n  b: {bulkhead: {use: s}}\n"
     registry = Registry.from_text(text, environ={})
     a, b = registry.get("a"), registry.get("b")
-    assert registry.apply(text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", ""))
+    gone = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", "")
+    assert registry.apply(gone).outcome == "applied"
     assert (await a.call(nothing), await b.call(nothing)) == ("done", "done")
     assert a.bulkhead is b.bulkhead
     assert b.bulkhead.max_concurrent == 7
+
+
+@pytest.mark.parametrize("later", ["", "  a: {timeout: 1s}\n", "  a: {bulkhead: {use: s}}\n"])
+@pytest.mark.parametrize("use", [lambda policy: policy, lambda policy: policy.patterns])
+def test_what_is_first_asked_for_in_the_middle_of_a_swap_tunes_nothing_back_that_it_shares(later, use):
+    text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  b: {bulkhead: {use: s}}\n  a: {bulkhead: {use: s}}\n"
+    registry = None
+
+    class Asking(Bulkhead):
+        def retune(self, config):
+            super().retune(config)
+            use(registry.get("a"))
+
+    registry = Registry.from_text(text, patterns=kinds(Asking), environ={})
+    b = registry.get("b").bulkhead
+    new = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", later)
+    assert registry.apply(new).outcome == "applied"
+    assert b.max_concurrent == 7
+    assert registry.get("a").bulkhead is (None if "timeout" in later else b)
+    assert b.max_concurrent == 7
 
 
 def test_a_policy_that_is_gone_before_its_first_use_still_has_its_backend():
