@@ -61,6 +61,11 @@ class PatternConfig(BaseModel):
 
     mode: Mode | None = Field(default=None, description="How this pattern acts; unset: as the policy says.")
 
+    @property
+    def needs(self) -> str | None:
+        """The extra without which a pattern under this config cannot be used, None where it needs none."""
+        return None
+
     @classmethod
     def file_defaults(cls, given: Mapping[str, object]) -> Mapping[str, object]:
         """Return what a file's block means where it says nothing; `given` are the fields that it does set."""
