@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
@@ -12,8 +13,12 @@ from aioresilience.calls import Call, Caller, Exit, Handler, Trace
 from aioresilience.events import ResilienceEvent, audience
 from aioresilience.exceptions import RejectionError
 from aioresilience.failures import FAILURE, SUCCESS, Judge, Outcome
+from aioresilience.forks import held_at_forks
 from aioresilience.modes import Gradual, Mode
 from aioresilience.pattern import ConfigT, Context, Pattern
+
+_keeping = threading.RLock()
+held_at_forks(_keeping)
 
 
 class Guard(Pattern[ConfigT]):
@@ -30,6 +35,8 @@ class Guard(Pattern[ConfigT]):
     told: ClassVar[frozenset[str]] = frozenset({"admitted", "succeeded"})
     """The moments of a call that goes well of which `fact` may make an event."""
     error_type: ClassVar[type[RejectionError]]
+    kept: int = 0
+    """Places of calls that are counted already, whose thread or result goes on."""
 
     @abstractmethod
     def admit(self, caller: Caller) -> object | None:
@@ -130,17 +137,29 @@ class Guard(Pattern[ConfigT]):
 
     def _keep(self, worker: callables.Worker, ticket: object, outcome: Outcome, started: float | None) -> None:
         """Settle at the end of a thread that still occupies the room."""
+        worker.when_done(self._keeping(ticket, outcome, started))
+
+    def _keeping(self, ticket: object, outcome: Outcome, started: float | None) -> Callable[[], None]:
+        """Keep the room of a call that is counted already; return what settles it."""
         kept = self.outlive(ticket)
-        worker.when_done(lambda: self.settle(kept, outcome, started))
+        with _keeping:
+            self.kept += 1
+
+        def end() -> None:
+            with _keeping:
+                self.kept -= 1
+            self.settle(kept, outcome, started)
+
+        return end
 
     def _lasts(self, call: Call, result: object, ticket: object, outcome: Outcome) -> bool:
         """Keep the room of a call whose result is still open until that is closed; False for any other."""
         exchange = call.caller.exchange
         if exchange is None:
             return False
-        kept, started = self.outlive(ticket), call.started
-        if not exchange.when_closed(result, lambda: self.settle(kept, outcome, started)):
-            self.settle(kept, outcome, started)
+        end = self._keeping(ticket, outcome, call.started)
+        if not exchange.when_closed(result, end):
+            end()
         return True
 
     async def take(self, caller: Caller, mode: Mode = "enforce", trace: Trace | None = None) -> object | None:

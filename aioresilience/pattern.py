@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
@@ -44,6 +45,10 @@ class Futile(NamedTuple):
     hint: str
 
 
+_standing: Final[ContextVar[frozenset[str]]] = ContextVar("standing", default=frozenset())
+"""The fields that are futile already in the config of which the new one is made."""
+
+
 class PatternConfig(BaseModel):
     """What every pattern's config has in common: frozen, strict, no unknown fields, no NaN or infinity."""
 
@@ -55,6 +60,11 @@ class PatternConfig(BaseModel):
     """The field that a bare value in a file stands for."""
 
     mode: Mode | None = Field(default=None, description="How this pattern acts; unset: as the policy says.")
+
+    @property
+    def needs(self) -> str | None:
+        """The extra without which a pattern under this config cannot be used, None where it needs none."""
+        return None
 
     @classmethod
     def file_defaults(cls, given: Mapping[str, object]) -> Mapping[str, object]:
@@ -68,7 +78,8 @@ class PatternConfig(BaseModel):
     @model_validator(mode="after")
     def _refuse_the_futile(self, info: ValidationInfo) -> Self:
         for one in self.futile() if info.context is None else ():
-            raise ValueError(f"{one.field}: {one.why}; {one.hint}")
+            if one.field not in _standing.get():
+                raise ValueError(f"{one.field}: {one.why}; {one.hint}")
         return self
 
 
@@ -115,7 +126,13 @@ class _ConfigField:
 
     def __set__(self, pattern: AnyPattern, value: object) -> None:
         given = {name: getattr(pattern.config, name) for name in pattern.config.model_fields_set}
-        pattern.retune(type(pattern.config)(**{**given, self._name: value}))
+        futile = {one.field for one in pattern.config.futile()} - {self._name}  # of a file they are told, not refused
+        token = _standing.set(frozenset(futile))
+        try:
+            config = type(pattern.config)(**{**given, self._name: value})
+        finally:
+            _standing.reset(token)
+        pattern.retune(config)
 
 
 class Pattern(Generic[ConfigT]):

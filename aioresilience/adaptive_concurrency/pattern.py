@@ -168,7 +168,7 @@ class AdaptiveConcurrencyLimiter(Guard[AdaptiveConcurrencyConfig]):
         return {
             "current_limit": machine.limit,
             "active_count": machine.active,
-            "total_requests": counts.started + machine.active,
+            "total_requests": counts.started + machine.active - self.kept,
             "success_count": counts.succeeded,
             "failure_count": counts.failed,
             "utilization": 100.0 * machine.active / machine.limit,

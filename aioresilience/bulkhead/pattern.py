@@ -187,7 +187,7 @@ class Bulkhead(Guard[BulkheadConfig]):
         """The counts under the names of 0.2."""
         counts, machine = self.counts, self.machine
         rejected = sum(counts.rejected.values())
-        let_in = counts.started + machine.active
+        let_in = counts.started + machine.active - self.kept
         average = self._wait_time / let_in if let_in else 0.0
         return BulkheadMetrics(
             let_in + rejected, counts.succeeded, rejected,

@@ -108,10 +108,15 @@ class CircuitMachine:
             if len(self.live) >= self.config.half_open_max_calls:
                 return None
             probe = Probe()
-            self.live = {**self.live, probe: now}
+            self._let(probe, now)
             if self._unheard is None:
                 self._unheard = now
             return probe
+
+    def _let(self, probe: Probe, now: float) -> None:
+        if self.live is NO_PROBES:
+            self.live = {}
+        self.live[probe] = now
 
     def _expire(self, now: float) -> None:
         """Give up hung probes; open again, as of then, if no probe has brought a result for as long."""
@@ -173,7 +178,7 @@ class CircuitMachine:
             by_hand = (probe for probe in self.live if isinstance(probe, Probe) and probe.by_hand)
             probe = next(by_hand, None) or Probe()
             if self.state is HALF_OPEN and probe not in self.live:
-                self.live = {**self.live, probe: now}
+                self._let(probe, now)
             return probe
 
     def _return(self, ticket: object, now: float) -> bool:

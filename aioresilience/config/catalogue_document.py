@@ -266,6 +266,11 @@ DOCUMENT: Mapping[str, Entry] = {
         "Correct the name, or unset the variable.",
         "AIORESILIENCE_ENVIROMENT=production",
     ),
+    "AR325": Entry(
+        "A pattern needs a library that is not installed.",
+        "Limits on a server need redis, sampling CPU and memory needs psutil; an extra of this package brings each.",
+        "Install it where the service runs: `pip install 'aioresilience[redis]'` or `'aioresilience[system]'`.",
+    ),
     "AR330": Entry(
         "The route leads to an unknown policy.",
         "No policy of the document has this name.",

@@ -27,9 +27,6 @@ class Untyped(str):
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return f"Untyped({super().__repr__()})"
-
 
 class Absent(str):
     """A text that cannot be known here: it counts as left out, without being missed."""

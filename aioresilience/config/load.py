@@ -92,9 +92,9 @@ def load(
         time.time() if now is None else now, {} if patches is None else patches, paced(breathe), known,
         looked or (lambda path: None),
     )  # fmt: skip
+    loading = _Loading(setting, Report())
+    gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)  # a read may hang
     with collector_paused():
-        loading = _Loading(setting, Report())
-        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)
         return loading.document(chosen, gathered)
 
 

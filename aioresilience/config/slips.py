@@ -74,6 +74,8 @@ def _rate(value: object) -> str:
     if not found or unit not in _PERIODS:
         return ""
     permits = re.sub("[_,]", "", found[1])
+    if not int(permits):
+        return "write a number from 1: nothing at all is no rate"
     if found[2] not in ("", "1"):
         return f"write rate: {{permits: {permits}, per: {found[2]}{unit}}}"
     return f"write {permits}/{_PERIODS[unit]}"

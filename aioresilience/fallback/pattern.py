@@ -122,12 +122,11 @@ class FallbackHandler(Replace[FallbackConfig]):
 
     async def _answer(self, plan: Plan, call: Call, primary: Exception, enforced: bool) -> object:
         """Return what stands in for the result, NOTHING where the call's own error is to be raised."""
-        outcome = plan.judge.of_error(primary, call.started)
+        outcome, tried = plan.judge.of_error(primary, call.started), False
         try:
             if (plan.matcher is not None and not plan.matcher.matches(primary)) or not self._acts(call, enforced):
                 return NOTHING
-            outcome = NEUTRAL  # unless it comes to an end
-            self._tried += 1
+            outcome, tried = NEUTRAL, True  # unless it comes to an end
             self._told(EventType.PRIMARY_FAILED, primary)
             answer = await self._try(plan, call, primary)
             outcome = FAILURE if answer is QUIET else SUCCESS
@@ -136,6 +135,7 @@ class FallbackHandler(Replace[FallbackConfig]):
             raise
         finally:
             self.counts.settle(outcome)
+            self._tried += tried  # with the call, of which it is to be a share
             if outcome is SUCCESS:
                 self._answered += 1
         if answer is QUIET:

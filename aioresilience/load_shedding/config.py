@@ -52,3 +52,8 @@ class LoadSheddingConfig(PatternConfig):
     check_interval: Annotated[PositiveSeconds, Field(ge=0.01)] = Field(
         default=1.0, description="Seconds between two samples of CPU and memory; one thread takes them, from 10 ms up."
     )
+
+    @property
+    def needs(self) -> str | None:
+        """The extra that samples CPU and memory."""
+        return None if self.cpu_threshold is None and self.memory_threshold is None else "system"

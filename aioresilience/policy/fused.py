@@ -21,7 +21,7 @@ from aioresilience.bound import Bound
 from aioresilience.calls import ANYONE, Call, Caller, Handler, Trace
 from aioresilience.clock import Clock
 from aioresilience.collector import collector_paused
-from aioresilience.counts import row_of
+from aioresilience.counts import Row, counted_by, row_of
 from aioresilience.failures import Judge, Outcome
 from aioresilience.forks import held_at_forks
 from aioresilience.guard import Guard
@@ -53,7 +53,10 @@ def fuse(patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: F
     if shape is None:
         return None
     made = bind(shape, RUN)
-    return made(**_values(made, shape, patterns, context, clock, fold))  # type: ignore[no-any-return]  # by exec
+    values = _values(made, shape, patterns, context, clock, fold)
+    run = made(**values)
+    counted_by(run, (value for value in values.values() if isinstance(value, Row)))
+    return run  # type: ignore[no-any-return]  # by exec
 
 
 def fuse_around(
@@ -70,6 +73,7 @@ def fuse_around(
     made = bind(shape, passing_of(func))
     values = _values(made, shape, patterns, context, clock, fold)
     wrapper = made(**values, func=func, policy=policy, snapshot=snapshot)
+    counted_by(wrapper, (value for value in values.values() if isinstance(value, Row)))
     wrapper.__defaults__, wrapper.__kwdefaults__ = (
         getattr(func, "__defaults__", None),
         getattr(func, "__kwdefaults__", None),
@@ -93,7 +97,7 @@ def code_of(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> s
 def _values(
     made: FunctionType, shape: Shape, patterns: Sequence[AnyPattern], context: Context, clock: Clock, fold: Fold
 ) -> dict[str, object]:
-    """Return what the text refers to, by name; a row only where it does, since the counts keep it for ever."""
+    """Return what the text refers to, by name; a row only where it does."""
     active, wanted = active_of(patterns, context), made.__code__.co_varnames[: made.__code__.co_kwonlyargcount]
     names: dict[str, object] = {"monotonic": clock.monotonic}
     for number, (pattern, part) in enumerate(zip(active, shape.parts, strict=True)):

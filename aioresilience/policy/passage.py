@@ -14,7 +14,7 @@ from typing import Any, Union
 
 from aioresilience.calls import Caller
 from aioresilience.clock import Clock
-from aioresilience.counts import row_of
+from aioresilience.counts import counted_by, row_of
 from aioresilience.pattern import AnyPattern, Context
 from aioresilience.policy.clocking import INSTANT, read_once
 from aioresilience.policy.frame import deeper
@@ -43,10 +43,13 @@ def passage(patterns: Sequence[AnyPattern], steps: Sequence[object], context: Co
     parts = _parts(patterns, context, clock)
     if not parts:
         return None
-    values: dict[str, object] = {"row": row_of(*(one.counts for one in patterns)), "monotonic": clock.monotonic}
+    row = row_of(*(one.counts for one in patterns))
+    values: dict[str, object] = {"row": row, "monotonic": clock.monotonic}
     for n, (pattern, part, step) in enumerate(zip(patterns, parts, steps, strict=True)):
         values |= values_of(n, pattern, part) | {f"step{n}": step}
-    return Passage(*_bind(parts)(**values))
+    enter, leave = _bind(parts)(**values)
+    counted_by(leave, [row])
+    return Passage(enter, leave)
 
 
 def prepare(patterns: Sequence[AnyPattern], context: Context, clock: Clock) -> None:

@@ -124,6 +124,11 @@ class RateLimiterConfig(PatternConfig):
             raise ValueError("a sliding window is exact, and a lease is spent later than it is counted: choose gcra")
         return lease
 
+    @property
+    def needs(self) -> str | None:
+        """The extra that talks to a backend."""
+        return None if self.backend is None else "redis"
+
     @field_validator("backend")
     @classmethod
     def _backend_knows_the_algorithm(cls, backend: str | None, info: ValidationInfo) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from aioresilience.backends import BackendConfig
@@ -142,6 +142,8 @@ class Builder:
         self._clock = clock
         self.lock = lock
         self.shared: Shared = {}
+        self.ahead: Collection[AnyPattern] = ()
+        """What a swap under way puts under its document, and no first use under the one before puts back."""
         self.backends = Backends()
 
     def policy(self, spec: PolicySpec, name: str, generation: int) -> Policy:
@@ -158,7 +160,7 @@ class Builder:
         """Make the patterns of a policy that has none; a shared one is retuned to what the document now says of it."""
         made = [(self._make(name, key, bare, spec.shared), bare) for key, bare in bare_configs(spec)]
         for pattern, bare in made:
-            if pattern.config != bare:
+            if pattern.config != bare and pattern not in self.ahead:
                 pattern.retune(bare)
             if pattern.policy is None:
                 pattern.policy = name
@@ -221,7 +223,7 @@ class Builder:
 
     def _one_for_all(self, key: str, name: str, config: PatternConfig) -> AnyPattern:
         before = self.shared.get((key, name))
-        if before is not None and goes_on(before, config):
+        if before is not None and (before in self.ahead or goes_on(before, config)):
             return before
         pattern = self.shared[key, name] = self._new(key, name, config, f"shared:{name}")
         pattern.policy = f"shared:{name}"

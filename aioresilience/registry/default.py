@@ -11,7 +11,7 @@ from aioresilience.clock import Clock
 from aioresilience.config.process import process_settings
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import BUILTIN
-from aioresilience.registry.names import declared_names
+from aioresilience.registry import reporting
 from aioresilience.registry.registry import Registry
 
 _lock = threading.RLock()
@@ -43,8 +43,7 @@ def configure(
         registry = Registry.from_file(
             path, environment=environment, callables=callables, patterns=patterns, clock=clock, environ=environ
         )
-    for name in sorted(declared_names(registry, default=True)):
-        registry.get(name)
+    reporting.ready(registry, default=True)
     _install(registry)
     if watch if watch is not None else process_settings(environ).watch:
         registry.start_watching()

@@ -27,7 +27,7 @@ def objections(ledger: Ledger, new: Document) -> Iterator[Diagnostic]:
 def _truncated(ended: Set[str], new: Document) -> Iterator[Diagnostic]:
     for path in sorted((ended - new.ended) & {path for path, _ in new.files}):
         message = "the last line 'end: true' is missing, so the file looks cut off"
-        hint = "write the whole file, or remove 'end: true' and restart"
+        hint = "write the whole file, or restart without it if it is meant"
         yield diagnose("AR318", Place("file", path), message, hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from aioresilience.registry.sources import file_sources, read_settled
 
 TRIES: Final = 5
 """How often a set of files is read that changes meanwhile."""
+LIBRARIES: Final = {"redis": "redis", "system": "psutil"}
+"""What an extra of patterns installs."""
 REST: Final = 50e-6
 """Seconds of a pause in the work: long enough for a waiting thread to take the interpreter, which sleep(0) is not."""
 
@@ -55,9 +58,8 @@ class Loader:
 
     def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
         """Lay fields over a policy in place of those that lie there, or take these off."""
-        self.patches.pop(name, None)
-        if fields is not None:
-            self.patches[name] = dict(fields)
+        others = {other: laid for other, laid in self.patches.items() if other != name}  # whoever reads has the old
+        self.patches = others if fields is None else others | {name: dict(fields)}
 
     def own(self, known: Mapping[str, PolicySpec]) -> Document:
         """Read the registry's own sources."""
@@ -102,7 +104,7 @@ class Loader:
         self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec], looked: Callable[[str], None]
     ) -> Document:
         process = process_settings(self.environ)
-        return load(
+        document = load(
             sources,
             patterns=self.patterns,
             environ=self.environ,
@@ -118,11 +120,41 @@ class Loader:
             known=known,
             looked=looked,
         )
+        _refuse_lacking(document)
+        return document
 
     def fallback(self) -> Sequence[AnySource] | None:
         """Return the sources named by AIORESILIENCE_FALLBACK_CONFIG, None where it is unset."""
         path = process_settings(self.environ).fallback_config
         return None if path is None else [FileSource(path)]
+
+
+def _refuse_lacking(document: Document) -> None:
+    """Raise ConfigError where a policy needs what is not installed here: its calls would raise instead."""
+    needed = [
+        (name, key, extra)
+        for name, policy in document.policies.items()
+        for key, config in policy.patterns
+        if (extra := config.needs) is not None and (config.mode or policy.mode) != "off"
+    ]
+    lacking = {extra for extra in {extra for _, _, extra in needed} if not _is_installed(LIBRARIES[extra])}
+    found = [
+        diagnose(
+            "AR325", None, f"{key} needs {LIBRARIES[extra]}, which is not installed here",
+            hint=f"pip install 'aioresilience[{extra}]'", path=("policies", name, key),
+        )
+        for name, key, extra in needed
+        if extra in lacking
+    ]  # fmt: skip
+    if found:
+        raise ConfigError(found)
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ValueError:  # a module without a spec, as put into sys.modules by hand
+        return True
 
 
 def _note(looked: dict[str, Fingerprint], path: str) -> None:

@@ -199,12 +199,14 @@ class Registry:
         """Lay fields over one policy from code, above every other layer, or take them off; for tests.
 
         Raises ConfigError, and changes nothing, where the policy with them is wrong; RuntimeError after a rollback.
+        What cannot be taken off now, since the rest is wrong or another reload hangs, the next reload leaves out.
         """
         before = self.loader.patches.get(name)
         result = self._transaction.patch(lambda: self.loader.patch(name, fields), lays=fields is not None)
-        if result.outcome == "rejected" and fields is not None:
-            self.loader.patch(name, before)
-            raise ConfigError(result.diagnostics)
+        if result.outcome == "rejected":
+            self.loader.patch(name, None if fields is None else before)
+            if fields is not None:
+                raise ConfigError(result.diagnostics)
 
     def patched(self, name: str) -> Mapping[str, object] | None:
         """Return what code lays over a policy, None for nothing."""

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final, cast
 
 from aioresilience.collector import collector_paused
-from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec
+from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec, PolicySpec
 from aioresilience.events import RegistryEvent, global_bus
-from aioresilience.logging import log_event
+from aioresilience.logging import describe, log_event
 from aioresilience.policy import Policy
 from aioresilience.registry.loading import pace
 from aioresilience.registry.names import declared_names, unknown
@@ -111,10 +111,15 @@ def described(override: OverrideSpec) -> dict[str, object]:
     return {"policy": override.policy, "expires": override.expires, "reason": override.reason, "by": override.by}
 
 
+def ready(registry: Registry, *, default: bool) -> None:
+    """Make the patterns of the policies that code names: what cannot be made fails the start and not the first call."""
+    for name in sorted(declared_names(registry, default=default)):
+        _ = registry.get(name).patterns
+
+
 def verify(registry: Registry) -> None:
-    """Raise UnknownPolicyError or ConfigError for names in code or in the file that lead nowhere."""
-    for name in sorted(declared_names(registry, default=registry.is_default)):
-        registry.get(name)
+    """Raise UnknownPolicyError for names in code that lead nowhere, or what keeps their patterns from being made."""
+    ready(registry, default=registry.is_default)
     pending = registry.document.pending
     if pending:
         message = f"exceptions not found yet: {', '.join(pending)}"
@@ -125,7 +130,7 @@ def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[s
     """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
     document, breathe, policies = registry.ledger.document, pace(), {}
     with registry.lock:
-        used = dict(registry.policies)
+        used, specs = dict(registry.policies), dict(registry.specs)
     with collector_paused():  # which would go through all of them again and again
         state = overview(registry, watcher, turn)
         gone = cast("list[str]", state["policies_retired"])
@@ -133,7 +138,8 @@ def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[s
             breathe()
             if name not in document.policies and name not in used:
                 raise unknown(name, document.policies)
-            policies[name] = _policy(document, name, used.get(name), retired=name in gone)
+            spec = document.policies.get(name) or specs[name]
+            policies[name] = _policy(spec, name, used.get(name), retired=name in gone)
         return state | {"policies": policies}
 
 
@@ -186,10 +192,19 @@ def _named(registry: Registry) -> list[dict[str, object]]:
     return [{"path": name, "sha256": None, "read_ok": True} for name in registry.source_names()]
 
 
-def _policy(document: Document, name: str, policy: Policy | None, *, retired: bool) -> dict[str, object]:
-    spec = document.policies.get(name)
-    about = None if spec is None or spec.about is None else spec.about.model_dump(exclude_none=True)
+def _policy(spec: PolicySpec, name: str, policy: Policy | None, *, retired: bool) -> dict[str, object]:
+    """Return the state of one policy, or the error where it has none: that of the others is told all the same."""
+    about = None if spec.about is None else spec.about.model_dump(exclude_none=True)
+    unknown_state: dict[str, object] = {"name": name, "patterns": {key: {} for key, _ in spec.patterns}}
     if policy is None:
-        assert spec is not None  # the name is of the document where it is not of a policy in use
-        return {"name": name, "used": False, "about": about, "patterns": {key: {} for key, _ in spec.patterns}}
-    return policy.status() | {"used": True, "retired": retired, "about": about}
+        return unknown_state | {"used": False, "about": about}
+    try:
+        state = policy.status()
+    except Exception as error:  # of a pattern of somebody else's class, which may not even let itself be made
+        mode = policy.mode
+        state = unknown_state | {
+            "mode": mode if isinstance(mode, str) else {"enforce": mode.enforce},
+            "generation": policy.generation,
+            "error": describe(error),
+        }
+    return state | {"used": True, "retired": retired, "about": about}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aioresilience.config import ConfigError, Document, PolicySpec, diagnose
@@ -47,9 +48,9 @@ class Swapping:
         self.at = ""
         """The policy that is built or put in place just now."""
 
-    def run(self, built: Iterable[Prepared], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
+    def run(self, built: Sequence[Prepared], known: Mapping[str, PolicySpec], breathe: Callable[[], None]) -> None:
         """Put in place what was built and what was first used meanwhile, or nothing; no fork comes in between."""
-        with self._registry.swapping:
+        with self._registry.swapping, self._ahead(built):
             try:
                 self._put(built, breathe)
                 self._complete(known)
@@ -57,6 +58,18 @@ class Swapping:
                 for one in reversed(self._done):
                     one.undo()
                 raise
+
+    @contextmanager
+    def _ahead(self, built: Iterable[Prepared]) -> Iterator[None]:
+        """Keep what is first used meanwhile, under the document before, from tuning back what it shares."""
+        builder, lock = self._registry.builder, self._registry.lock
+        ahead = frozenset(pattern for one in built if isinstance(one, Rebuilt) for pattern in one.patterns)
+        with lock:
+            builder.ahead = ahead
+        try:
+            yield
+        finally:
+            builder.ahead = ()
 
     def _put(self, built: Iterable[Prepared], breathe: Callable[[], None]) -> None:
         for one in built:

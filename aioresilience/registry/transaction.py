@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec
+from aioresilience.config import AnySource, ConfigError, Document, PolicySpec
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.logging import describe
 from aioresilience.rate_limiting import RateLimiterConfig
@@ -58,12 +58,33 @@ class Transaction:
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
-        touch(str(source.path) for source in sources if isinstance(source, FileSource))
-        return self._in_turn("apply", lambda: self._apply(sources, expected_revision))
+        load = self._read_first(sources)
+        return self._in_turn("apply", lambda: self._apply(sources, load, expected_revision))
 
-    def _apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
+    def _read_first(self, sources: Sequence[AnySource]) -> Callable[[], Document]:
+        """Read before the turn is taken, includes too: a read that hangs holds up nobody else.
+
+        What is returned gives the document in the turn; it reads anew where another one came first, or where it is
+        wrong.
+        """
+        ledger, loader = self._registry.ledger, self._registry.loader
+        known, patches = ledger.document, loader.patches
+        try:
+            document = self._load(sources)
+        except ConfigError:
+            return lambda: self._load(sources)
+
+        def load() -> Document:
+            current = ledger.document is known and loader.patches is patches
+            return document if current else self._load(sources)
+
+        return load
+
+    def _apply(
+        self, sources: Sequence[AnySource], load: Callable[[], Document], expected_revision: str | None
+    ) -> ReloadResult:
         self._expect(expected_revision)
-        result = self._accept(lambda: self._load(sources), "apply", guarded=True)
+        result = self._accept(load, "apply", guarded=True)
         if result.outcome == "applied":
             ledger = self._registry.ledger
             ledger.pinned, ledger.sources, ledger.on_fallback = True, tuple(sources), False
@@ -74,6 +95,7 @@ class Transaction:
 
         A document that was rolled back to has none any more: nothing is laid over it, RuntimeError, and it stays.
         """
+        self._touch_own("code")
         return self._in_turn("code", lambda: self._patch(change, lays=lays))
 
     def _patch(self, change: Callable[[], None], *, lays: bool) -> ReloadResult:
@@ -113,9 +135,10 @@ class Transaction:
         """Look at what a document would change, with what the guards would say; change nothing."""
         if sources is None:
             self._touch_own("plan")
+        load = self._own if sources is None else self._read_first(sources)
         with self.turn.taken("plan"):
             registry, ledger = self._registry, self._registry.ledger
-            document = self._own() if sources is None else self._load(sources)
+            document = load()
             changes = with_live_state(differences(ledger.document, document, pace()), registry.policies)
             refusals = tuple(objections(ledger, document))
             return Plan(changes, document.revision, document.findings, refusals)

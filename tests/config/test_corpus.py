@@ -20,6 +20,7 @@ ELSEWHERE = {
     "AR101": "names the absolute path that was looked for",
     "AR321": "a pattern that raises",
     "AR322": "a file system that hangs",
+    "AR325": "a library that is not installed",
 }
 """Ids that no file of the corpus gives, and why."""
 

@@ -207,6 +207,55 @@ async def test_the_room_of_a_plain_function_is_kept_until_its_thread_ends(cls):
     at_rest(pattern)
 
 
+TOTALS = [cls for cls in HOLDERS if cls.key in {"bulkhead", "adaptive_concurrency"}]
+
+
+def total_of(pattern):
+    return (pattern.get_metrics() if pattern.key == "bulkhead" else pattern.get_stats())["total_requests"]
+
+
+@pytest.mark.parametrize("cls", TOTALS, ids=key_of)
+async def test_a_call_whose_thread_goes_on_without_it_is_one_request(cls):
+    go, began, pattern = threading.Event(), threading.Event(), make(cls, VirtualClock())
+    task = asyncio.ensure_future(pattern.execute(lambda: began.set() or go.wait(10)))
+    await asyncio.to_thread(began.wait, 5)
+    assert total_of(pattern) == 1
+    task.cancel()
+    await asyncio.wait([task])
+    assert (places_taken(pattern), total_of(pattern)) == (1, 1)
+    go.set()
+    async with asyncio.timeout(15):
+        while places_taken(pattern):
+            await asyncio.sleep(0.001)
+    assert (total_of(pattern), pattern.kept) == (1, 0)
+
+
+class Open:
+    idempotent = None
+
+    def __init__(self, closes: bool) -> None:
+        self.closes, self.close = closes, None
+
+    def can_send(self) -> bool:
+        return True
+
+    def when_closed(self, result, close) -> bool:
+        self.close = close
+        return self.closes
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("cls", TOTALS, ids=key_of)
+async def test_a_call_whose_result_is_still_open_is_one_request(cls, closes):
+    pattern, exchange = make(cls, VirtualClock()), Open(closes)
+    policy = Policy("p", [pattern], clock=pattern.clock)
+    await policy.bind(exchange=exchange).open(ok)
+    assert (places_taken(pattern), total_of(pattern)) == (int(closes), 1)
+    if closes:
+        exchange.close()
+    assert (places_taken(pattern), total_of(pattern), pattern.kept) == (0, 1, 0)
+
+
 def places_taken(pattern):
     return pattern.status()["pending" if pattern.key == "backpressure" else "active"]
 

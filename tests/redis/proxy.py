@@ -106,16 +106,21 @@ class FaultProxy:
         async def end() -> None:
             """Leave nothing open, not even what is accepted just now: somebody may still be trying to connect."""
             self._server.close()
+            await self._some_turns()  # what is accepted is served by then: cancelled before, it would stay open
             while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            for writer in list(self._writers):
-                writer.transport.abort()
-            for _ in range(3):  # they say goodbye
-                await asyncio.sleep(0)
+            for transport in list(self._loop._transports.values()):
+                transport.abort()
+            await self._some_turns()  # they say goodbye
 
         self._do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @staticmethod
+    async def _some_turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)

@@ -109,6 +109,7 @@ def reload_that_hangs(file, monkeypatch):
             threads[-1].start()
             until(hangs.is_set)
 
+    ask.goes_on = goes_on
     yield ask
     goes_on.set()
     for thread in threads:
@@ -122,6 +123,35 @@ def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_els
     assert registry.status()["reloading"] is None
     assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
     assert on_a_thread(registry.reload).outcome == "applied"
+
+
+@pytest.mark.parametrize("ask", [Registry.apply, Registry.plan])
+@pytest.mark.parametrize("far", ["far.yaml", "with-far.yaml"])
+def test_a_file_from_elsewhere_whose_read_hangs_holds_back_nothing_else(file, monkeypatch, ask, far):
+    goes_on, hangs, read = threading.Event(), threading.Event(), sources._read
+    (file.parent / "far.yaml").write_text(BASIC)
+    (file.parent / "with-far.yaml").write_text("version: 1\ninclude: [far.yaml]\npolicies: {}\n")
+
+    def hang(path):
+        if os.path.basename(path) == "far.yaml":
+            hangs.set()
+            goes_on.wait(30.0)
+        return read(path)
+
+    registry = Registry.from_file(file, environ={})
+    monkeypatch.setattr(sources, "_read", hang)
+    thread = threading.Thread(target=ask, args=(registry, file.parent / far))
+    thread.start()
+    try:
+        until(hangs.is_set)
+        assert gc.isenabled()
+        assert registry.status()["reloading"] is None
+        file.write_text(BASIC.replace("1}", "3}"))
+        assert on_a_thread(registry.reload).outcome == "applied"
+    finally:
+        goes_on.set()
+        thread.join(15.0)
+    assert registry.get("a").bulkhead.max_concurrent == (1 if ask is Registry.apply else 3)
 
 
 def test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it(file, monkeypatch, reload_that_hangs):
@@ -346,6 +376,21 @@ def test_a_rollback_under_an_override_outlives_it(file):
     assert policy.bulkhead.max_concurrent == 1
     assert registry.get("b").bulkhead.max_concurrent == 2
     assert registry.reload().outcome == "unchanged"
+
+
+def test_an_override_that_ends_while_another_reload_hangs_is_gone_with_the_next_one(
+    file, monkeypatch, reload_that_hangs
+):
+    registry = Registry.from_file(file, environ={})
+    with override("b", registry=registry, bulkhead=5):
+        reload_that_hangs(registry, loading, "read_settled")
+        monkeypatch.setattr(turn, "LONGEST", 0.01)
+    assert registry.patched("b") is None
+    reload_that_hangs.goes_on.set()
+    until(lambda: registry.status()["reloading"] is None)
+    monkeypatch.undo()
+    registry.reload()
+    assert registry.get("b").bulkhead.max_concurrent == 2
 
 
 # Partitions

@@ -7,8 +7,10 @@ import pytest
 from aioresilience import Registry
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.exceptions import BulkheadFullError
+from aioresilience.integrations.metrics.view import View
 from aioresilience.policy import BUILTIN
 from aioresilience.rate_limiting.pattern import MissingKeyError
+from aioresilience.registry.names import declare
 from aioresilience.testing import bypass
 
 BASIC = "version: 1\npolicies:\n  a: {bulkhead: 1}\n  b: {bulkhead: 2}\n"
@@ -166,10 +168,31 @@ async def test_a_policy_that_is_gone_before_its_first_use_goes_on_as_it_was_and_
     text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  a: {bulkhead: {use: s}}\n  b: {bulkhead: {use: s}}\n"
     registry = Registry.from_text(text, environ={})
     a, b = registry.get("a"), registry.get("b")
-    assert registry.apply(text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", ""))
+    gone = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", "")
+    assert registry.apply(gone).outcome == "applied"
     assert (await a.call(nothing), await b.call(nothing)) == ("done", "done")
     assert a.bulkhead is b.bulkhead
     assert b.bulkhead.max_concurrent == 7
+
+
+@pytest.mark.parametrize("later", ["", "  a: {timeout: 1s}\n", "  a: {bulkhead: {use: s}}\n"])
+@pytest.mark.parametrize("use", [lambda policy: policy, lambda policy: policy.patterns])
+def test_what_is_first_asked_for_in_the_middle_of_a_swap_tunes_nothing_back_that_it_shares(later, use):
+    text = "version: 1\nshared: {s: {bulkhead: 1}}\npolicies:\n  b: {bulkhead: {use: s}}\n  a: {bulkhead: {use: s}}\n"
+    registry = None
+
+    class Asking(Bulkhead):
+        def retune(self, config):
+            super().retune(config)
+            use(registry.get("a"))
+
+    registry = Registry.from_text(text, patterns=kinds(Asking), environ={})
+    b = registry.get("b").bulkhead
+    new = text.replace("bulkhead: 1", "bulkhead: 7").replace("  a: {bulkhead: {use: s}}\n", later)
+    assert registry.apply(new).outcome == "applied"
+    assert b.max_concurrent == 7
+    assert registry.get("a").bulkhead is (None if "timeout" in later else b)
+    assert b.max_concurrent == 7
 
 
 def test_a_policy_that_is_gone_before_its_first_use_still_has_its_backend():
@@ -220,6 +243,36 @@ async def test_a_pattern_that_cannot_be_made_says_so_at_every_use_until_a_docume
             await policy.call(nothing)
     assert registry.apply(BASIC.replace("a: {bulkhead: 1}", "a: {bulkhead: 3}")).outcome == "applied"
     assert await policy.call(nothing) == "done"
+
+
+async def test_a_policy_that_cannot_be_used_keeps_nobody_from_looking_at_the_others():
+    class Picky(Bulkhead):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            if self.max_concurrent == 1:
+                raise RuntimeError("not one")
+
+    registry = Registry.from_text(BASIC, patterns=kinds(Picky), environ={})
+    a, b = registry.get("a"), registry.get("b")
+    await b.call(nothing)
+    with pytest.raises(RuntimeError, match="not one"):
+        await a.call(nothing)
+    policies = registry.status()["policies"]
+    assert "not one" in policies["a"]["error"]
+    assert policies["b"]["patterns"]["bulkhead"]["succeeded"] == 1
+    assert [row.policy for row in View(registry, ()).rows] == ["b"]
+
+
+def test_what_code_names_and_cannot_be_made_fails_the_start():
+    class Broken(Bulkhead):
+        def __init__(self, *args, **kwargs):
+            raise RuntimeError("cannot be made")
+
+    registry = Registry.from_text(BASIC, patterns=kinds(Broken), environ={})
+    registry.verify()
+    declare("a", registry)
+    with pytest.raises(RuntimeError, match="cannot be made"):
+        registry.verify()
 
 
 async def test_a_bypassed_policy_makes_no_pattern():

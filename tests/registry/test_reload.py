@@ -1,5 +1,6 @@
 import asyncio
 import os
+import sys
 import time
 
 import pytest
@@ -410,3 +411,24 @@ async def test_starting_twice_is_one_thread_and_stopping_twice_is_harmless(file)
     registry.stop_watching()
     registry.stop_watching()
     assert not thread.is_alive()
+
+
+SHEDDER = "version: 1\npolicies: {a: {load_shedder: {cpu_threshold: 80%, mode: observe}}}"
+LIMIT = (
+    "version: 1\nbackends: {main: {url: 'redis://redis.example.invalid'}}\n"
+    "policies: {a: {rate_limiter: {rate: 9/second, backend: main}}}"
+)
+
+
+@pytest.mark.parametrize(("text", "library", "extra"), [(SHEDDER, "psutil", "system"), (LIMIT, "redis", "redis")])
+async def test_what_is_not_installed_here_is_refused_before_a_call_would_need_it(monkeypatch, text, library, extra):
+    registry = Registry.from_text("version: 1\npolicies: {a: {bulkhead: 2}}")
+    monkeypatch.setitem(sys.modules, library, None)
+    result = registry.apply(text)
+    assert result.outcome == "rejected"
+    assert f"needs {library}, which is not installed here" in str(result)
+    assert f"aioresilience[{extra}]" in str(result)
+    assert await registry.get("a").call(asyncio.sleep, 0, "served") == "served"
+    with pytest.raises(ConfigError, match=library):
+        Registry.from_text(text)
+    assert Registry.from_text(text.replace("mode: observe", "mode: off").replace(", backend: main", "")) is not None

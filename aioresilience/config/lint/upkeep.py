@@ -29,6 +29,10 @@ def stale_override(subject: Subject) -> Iterator[Diagnostic]:
             yield diagnose("AR404", one.place, message, hint="delete it", path=("overrides", index))
 
 
+LONG: Final = 100
+"""Seconds from which a bare number is more likely to be one of milliseconds."""
+
+
 def bare_number(subject: Subject) -> Iterator[Diagnostic]:
     """AR412: a duration without its unit."""
     for path, block in _policies(subject.tree):
@@ -60,7 +64,13 @@ def _bare(block: Block, model: type[BaseModel], path: Path) -> Iterator[Diagnost
         place = block.value_place(name)
         if place.line:
             message = f"{value} without a unit means seconds"
-            yield diagnose("AR412", place, message, hint=f"write {format_duration(value)}", path=(*path, name))
+            yield diagnose("AR412", place, message, hint=_with_unit(value), path=(*path, name))
+
+
+def _with_unit(value: float) -> str:
+    """Say how to write a number of seconds, which may have been meant as milliseconds."""
+    seconds = format_duration(value)
+    return f"write {value:g}ms, or {seconds} if seconds are meant" if value >= LONG else f"write {seconds}"
 
 
 def _bare_below(block: Block, model: type[BaseModel], name: str, path: Path) -> Iterator[Diagnostic]:

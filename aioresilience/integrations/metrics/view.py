@@ -75,7 +75,7 @@ class View:
         breathe = pace()
         for policy in self.policies:
             breathe()
-            for pattern in policy.patterns:
+            for pattern in self.registry.builder.present(policy):
                 if id(pattern) not in found:
                     found[id(pattern)] = _row(pattern, policy)
         return [*found.values(), *(_row(pattern, None) for pattern in self._patterns)]

@@ -153,6 +153,8 @@ def _said(override: object) -> str:
 
 
 def _of_policy(status: Facts, patterns: Mapping[str, object]) -> Iterator[Sign]:
+    if status.get("error"):
+        yield Sign("trouble", f"cannot be used: {status['error']}")
     if not status.get("used"):
         yield Sign("fine", "not used yet")
         return

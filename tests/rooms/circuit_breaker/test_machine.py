@@ -9,7 +9,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aioresilience.circuit_breaker import CircuitConfig, CircuitState
-from aioresilience.circuit_breaker.machine import CircuitMachine
+from aioresilience.circuit_breaker.machine import NO_PROBES, CircuitMachine
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
 DRAWN = 0.25
@@ -294,3 +294,14 @@ def test_a_late_result_does_not_even_start_probing():
     machine.succeed(late, 100.0, None)
     machine.fail(late, 100.0, None)
     assert machine.state is OPEN
+
+
+def test_a_probe_is_put_beside_those_that_live_which_are_not_copied():
+    machine = CircuitMachine(CircuitConfig(failure_threshold=1, half_open_max_calls=5), lambda: 0.0)
+    machine.fail(machine.ticket, 0.0, None)
+    first, live = machine.probe(100.0), machine.live
+    rest = [machine.probe(100.0) for _ in range(2)]
+    by_hand = machine.claim(100.0)
+    assert machine.live is live
+    assert list(live) == [first, *rest, by_hand]
+    assert not NO_PROBES

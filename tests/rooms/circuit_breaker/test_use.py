@@ -14,6 +14,7 @@ import threading
 import pytest
 from circuit_helpers import breaker, fail, forever, half_open, ok, start
 
+from aioresilience import Registry
 from aioresilience.circuit_breaker import (
     CircuitBreaker,
     CircuitBreakerManager,
@@ -491,3 +492,19 @@ async def test_no_error_is_kept_once_a_call_ended(clock: VirtualClock):
         await circuit.call(fails)
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing) is Big]
+
+
+def test_a_field_of_a_breaker_from_a_file_is_refused_only_for_what_it_makes_futile_itself():
+    block = "{timeout: 1s, slow_call_rate: 50%, slow_call_duration: 2s, failure_threshold: 5}"
+    registry = Registry.from_text(f"{{version: 1, policies: {{p: {{circuit_breaker: {block}}}}}}}")
+    breaker = registry.get("p").circuit_breaker
+    breaker.failure_threshold = 3
+    assert (breaker.failure_threshold, breaker.slow_call_duration) == (3, 2.0)
+    with pytest.raises(ValueError, match="slow_call_duration: a call is cut after 1s"):
+        breaker.slow_call_duration = 3.0
+    with pytest.raises(ValueError, match="minimum_calls: the window never holds more than 5 calls"):
+        breaker.window = 5
+    breaker.slow_call_duration = 1.0
+    with pytest.raises(ValueError, match="slow_call_duration: a call is cut after 500ms"):
+        breaker.timeout = 0.5
+    assert (breaker.slow_call_duration, breaker.timeout) == (1.0, 1.0)

@@ -473,6 +473,26 @@ async def test_calls_are_counted_under_the_names_of_0_2(handler):
     assert one.metrics == FallbackMetrics()
 
 
+async def test_a_fallback_under_way_is_counted_with_its_call_when_that_ends(handler):
+    go = asyncio.Event()
+
+    async def waits():
+        await go.wait()
+        return "instead"
+
+    one = handler(waits)
+    await one.execute(fine)
+    calls = [asyncio.ensure_future(one.execute(broken)) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (one.get_metrics()["fallback_rate"], one.status()["tried"]) == (0.0, 0)
+    calls[0].cancel()
+    go.set()
+    await asyncio.wait(calls)
+    assert one.get_metrics()["fallback_rate"] == 0.75
+    assert (one.status()["tried"], one.status()["answered"]) == (3, 2)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=20))
 def test_counts_reconcile_for_any_sequence_of_calls(sequence):
     one = FallbackHandler(FallbackConfig(call=lambda fails, works, rejected: asyncio.sleep(0) if works else 1 / 0))

@@ -1,0 +1,45 @@
+"""Rows of counts: kept while a call may count in them, and one number afterwards."""
+
+import asyncio
+import gc
+
+from aioresilience import Registry
+
+WITH = "{version: 1, policies: {p: {circuit_breaker: {}, bulkhead: 5}}}"
+WITHOUT = "{version: 1, policies: {p: {circuit_breaker: {}}}}"
+
+
+async def fine() -> None:
+    pass
+
+
+async def test_rows_of_what_a_reload_replaced_are_folded():
+    registry = Registry.from_text(WITH)
+    policy = registry.get("p")
+    for _ in range(20):
+        await policy.call(fine)
+        async with policy.admit():
+            pass
+        registry.apply(WITHOUT)
+        await policy.call(fine)
+        registry.apply(WITH)
+    gc.collect()
+    counts = policy.circuit_breaker.counts
+    assert counts.succeeded == 60
+    assert len(counts._rows) <= 5
+
+
+async def test_a_call_that_ends_long_after_a_reload_is_counted():
+    registry, go = Registry.from_text(WITH), asyncio.Event()
+    policy = registry.get("p")
+    calls = [asyncio.ensure_future(policy.call(go.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+    bulkhead = policy.bulkhead.counts
+    registry.apply(WITHOUT)
+    await policy.call(fine)
+    gc.collect()
+    go.set()
+    await asyncio.gather(*calls)
+    del calls
+    gc.collect()
+    assert (policy.circuit_breaker.counts.succeeded, bulkhead.succeeded) == (4, 3)
