@@ -121,7 +121,11 @@ class Httpx:
         await response.aclose()
 
     def busy(self) -> int:
-        return sum(not one.is_idle() for one in self.inner._pool.connections)
+        """Count what is connected and not idle: httpcore 1.0.9 forgets what is cancelled before it connects.
+
+        See https://github.com/encode/httpcore/issues/1093.
+        """
+        return sum(one._connection is not None and not one.is_idle() for one in self.inner._pool.connections)
 
 
 class Aiohttp:

@@ -224,7 +224,8 @@ async def test_cancelling_at_any_time_leaves_no_place_and_no_connection_behind(k
             await asyncio.gather(call, return_exceptions=True)
         await until(lambda: client.busy() == 0)
         assert active(of) == 0
-        server.go_on.set()
+    server.go_on.set()
+    async with kind.using(of, connections=2) as client:
         assert (await client.send("GET", f"{server.url}/x"))[0] == 200
 
 
