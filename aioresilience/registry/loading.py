@@ -131,21 +131,15 @@ class Loader:
 
 def _refuse_lacking(document: Document) -> None:
     """Raise ConfigError where a policy needs what is not installed here: its calls would raise instead."""
-    needed = [
-        (name, key, extra)
-        for name, policy in document.policies.items()
-        for key, config in policy.patterns
-        if (extra := config.needs) is not None and (config.mode or policy.mode) != "off"
-    ]
-    lacking = {extra for extra in {extra for _, _, extra in needed} if not _is_installed(LIBRARIES[extra])}
-    found = [
-        diagnose(
-            "AR325", None, f"{key} needs {LIBRARIES[extra]}, which is not installed here",
-            hint=f"pip install 'aioresilience[{extra}]'", path=("policies", name, key),
-        )
-        for name, key, extra in needed
-        if extra in lacking
-    ]  # fmt: skip
+    rest, found, lacking = pace(), [], {extra for extra, library in LIBRARIES.items() if not _is_installed(library)}
+    for name, policy in document.policies.items() if lacking else ():
+        rest()
+        for key, config in policy.patterns:
+            extra = config.needs
+            if extra in lacking and (config.mode or policy.mode) != "off":
+                message = f"{key} needs {LIBRARIES[extra]}, which is not installed here"
+                hint = f"pip install 'aioresilience[{extra}]'"
+                found.append(diagnose("AR325", None, message, hint=hint, path=("policies", name, key)))
     if found:
         raise ConfigError(found)
 
