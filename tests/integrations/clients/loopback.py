@@ -121,11 +121,12 @@ class Httpx:
         await response.aclose()
 
     def busy(self) -> int:
-        """Count what is connected and not idle: httpcore 1.0.9 forgets what is cancelled before it connects.
+        """Count what carries a request: httpcore 1.0.9 forgets what is cancelled before it does.
 
-        See https://github.com/encode/httpcore/issues/1093.
+        Such a connection stays in its pool as new, without ours as well, see
+        https://github.com/encode/httpcore/issues/1093.
         """
-        return sum(one._connection is not None and not one.is_idle() for one in self.inner._pool.connections)
+        return sum("ACTIVE" in one.info() for one in self.inner._pool.connections)
 
 
 class Aiohttp:
