@@ -294,7 +294,7 @@ def broken_promises(registry, traffics, figures, seconds, edits, *, caught_up):
     if spent > 11:  # at most ten at once, and at most ten an hour
         yield f"a free refill: {spent} calls under five to ten an hour"
     reloads = figures["reloads"]
-    if reloads["applied"] < edits * 0.1 or not reloads["rejected"]:  # a busy machine sees several as one
+    if reloads["applied"] < edits * 0.03 or not reloads["rejected"]:  # a busy machine sees several as one
         yield f"too few edits of {edits} were seen: {reloads}"
     if figures["calls"] < CALLS_PER_SECOND * seconds * 0.2:
         yield f"too few calls: {figures['calls']}"
