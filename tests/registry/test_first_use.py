@@ -229,13 +229,14 @@ async def test_shared_instances_first_used_while_a_document_is_refused_stay_the_
             await c.call(nothing)
 
 
-async def test_a_pattern_that_cannot_be_made_says_so_at_every_use_until_a_document_cures_it():
-    class Picky(Bulkhead):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            if self.max_concurrent == 1:
-                raise RuntimeError("not one")
+class Picky(Bulkhead):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.max_concurrent == 1:
+            raise RuntimeError("not one")
 
+
+async def test_a_pattern_that_cannot_be_made_says_so_at_every_use_until_a_document_cures_it():
     registry = Registry.from_text(BASIC, patterns=kinds(Picky), environ={})
     policy = registry.get("a")
     for _ in range(2):
@@ -246,12 +247,6 @@ async def test_a_pattern_that_cannot_be_made_says_so_at_every_use_until_a_docume
 
 
 async def test_a_policy_that_cannot_be_used_keeps_nobody_from_looking_at_the_others():
-    class Picky(Bulkhead):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            if self.max_concurrent == 1:
-                raise RuntimeError("not one")
-
     registry = Registry.from_text(BASIC, patterns=kinds(Picky), environ={})
     a, b = registry.get("a"), registry.get("b")
     await b.call(nothing)
