@@ -23,12 +23,15 @@ from hypothesis import HealthCheck, settings
 from aioresilience import logging as library_logging, scope
 from aioresilience.events import audience
 from aioresilience.registry import default, names
+from aioresilience.testing import EventLog
 
 # The same examples every time, however slowly they come; `--hypothesis-profile=explore` looks where nobody has been.
 BUSY = (HealthCheck.too_slow,)
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=BUSY)
 settings.register_profile("explore", deadline=None, suppress_health_check=BUSY)
 settings.load_profile("suite")
+
+EventLog.wait_for.__defaults__ = (1, 60.0)  # an event of a real file or server comes late on a busy machine
 
 PATIENCE = 15.0
 """Seconds that a thread may take to end: what never ends is found all the same."""

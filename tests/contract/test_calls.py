@@ -277,7 +277,7 @@ async def test_the_room_is_kept_for_the_thread_where_the_timeout_answers_none(cl
     assert await call is None
     assert places_taken(pattern) == 1
     go.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while places_taken(pattern):
             await asyncio.sleep(0.001)
     at_rest(pattern)

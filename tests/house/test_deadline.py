@@ -12,8 +12,8 @@ import pytest
 
 
 def soon() -> None:
-    """Let the deadline that every test has be over."""
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    """Let the deadline that every test has be over, and again: a signal right before a wait does not end it."""
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 5.0)
 
 
 @pytest.mark.parametrize("wait", [threading.Event().wait, queue.Queue[int]().get], ids=["event", "queue"])
@@ -21,6 +21,7 @@ def test_a_thread_that_waits_is_given_up(wait: Callable[[], object], capfd: pyte
     soon()
     with pytest.raises(pytest.fail.Exception, match="does not end"):
         wait()
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     assert "in test_a_thread_that_waits_is_given_up" in capfd.readouterr().err
 
 
@@ -30,6 +31,7 @@ def test_a_loop_that_waits_is_given_up_and_its_tasks_are_shown(capfd: pytest.Cap
     soon()
     with pytest.raises(pytest.fail.Exception, match="does not end"):
         loop.run_until_complete(task)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)

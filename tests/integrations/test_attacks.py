@@ -95,7 +95,7 @@ async def test_left_by_the_client_at_any_step(stack: Stack, breaks: bool):
         for _ in range(step):
             await asyncio.sleep(0)
         request.leave()
-        await asyncio.wait([request.task], timeout=10)  # type: ignore[list-item]
+        await asyncio.wait([request.task], timeout=30)  # type: ignore[list-item]
         assert request.task.done()  # type: ignore[union-attr]
         if not request.task.cancelled():  # type: ignore[union-attr]
             request.task.exception()  # type: ignore[union-attr]  # ClientDisconnect is the app's to raise
@@ -109,7 +109,7 @@ async def test_cancelled_at_any_step_while_another_is_served(stack: Stack):
         for _ in range(step):
             await asyncio.sleep(0)
         second.task.cancel()  # type: ignore[union-attr]
-        await asyncio.wait([second.task], timeout=10)  # type: ignore[list-item]
+        await asyncio.wait([second.task], timeout=30)  # type: ignore[list-item]
         assert (await first.done()).body == b"part" * 3
         for _ in range(3):
             await asyncio.sleep(0)

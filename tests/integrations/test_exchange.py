@@ -153,7 +153,7 @@ async def test_a_body_that_comes_late_is_heard_though_it_is_watched_for():
     arrives, asked, got = asyncio.Event(), asyncio.Event(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.wait_for(asked.wait(), 10)  # meanwhile it is watched, and nothing has come yet
+        await asyncio.wait_for(asked.wait(), 30)  # meanwhile it is watched, and nothing has come yet
         got.append(await receive())
         await answering()(scope, receive, send)
 
@@ -165,11 +165,11 @@ async def test_a_body_that_comes_late_is_heard_though_it_is_watched_for():
         return await request.receive()
 
     running = asyncio.ensure_future(request.app(request.scope, receive, request.send))
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 30)
     for _ in range(3):
         await asyncio.sleep(0)  # until the app waits for its body
     arrives.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 30)
     assert [message["body"] for message in got] == [b"late"]
     assert request.status == 200
 
@@ -181,7 +181,7 @@ async def test_a_watch_that_ends_before_it_began_is_in_nobodys_way():
     listener = Listener(receive, lambda: None)
     listener.listen()
     listener.stop()  # before the loop has turned
-    assert await asyncio.wait_for(listener.receive(), 5) == {"type": "http.disconnect"}
+    assert await asyncio.wait_for(listener.receive(), 30) == {"type": "http.disconnect"}
 
 
 async def test_a_server_that_cannot_receive_is_the_apps_to_meet():

@@ -59,7 +59,7 @@ async def test_nothing_is_tried_again_for_a_client_that_has_left_meanwhile():
     request = Request(RetryMiddleware(app, initial_delay=3600)).start()
     await until(lambda: len(calls) == 1)
     request.leave()
-    await asyncio.wait_for(request.done(), 10)
+    await asyncio.wait_for(request.done(), 30)
     assert (len(calls), request.status) == (1, None)
 
 

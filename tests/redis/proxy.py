@@ -34,7 +34,7 @@ class FaultProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _do(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     @property
     def url(self) -> str:

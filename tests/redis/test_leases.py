@@ -30,7 +30,7 @@ def limit(backend: Backend, clock: VirtualClock | None = None, **config: object)
     return FleetRateLimit("p", RateLimiterConfig(**{"rate": "100/hour", **config}), backend=backend, clock=clock)
 
 
-async def settled(check: object, patience: float = 10.0) -> None:
+async def settled(check: object, patience: float = 30.0) -> None:
     async with asyncio.timeout(patience):
         while not check():
             await asyncio.sleep(0.005)

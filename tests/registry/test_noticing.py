@@ -289,6 +289,8 @@ async def test_the_watcher_outlives_what_is_raised_in_it(error, file, monkeypatc
             assert watched.registry.status()["watcher"]["alive"]
 
 
+# Killed while it deals with an earlier kill, a thread ends with an error that the interpreter reports.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_killed_watcher_has_another_thread_take_over(file):
     """Killed as hard as Python allows, wherever it is, again and again."""
     kill = ctypes.pythonapi.PyThreadState_SetAsyncExc

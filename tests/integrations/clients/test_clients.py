@@ -33,7 +33,7 @@ def registry(places: int = 10, more: str = "") -> Registry:
 
 
 async def until(what, *arguments) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not what(*arguments):
             await asyncio.sleep(0.005)
 

@@ -266,7 +266,7 @@ async def test_a_place_that_comes_free_just_before_the_line_is_seen_goes_to_the_
         return join(queue, note)
 
     monkeypatch.setattr(WaitQueue, "join", joined)
-    assert await asyncio.wait_for(pool.execute(asyncio.sleep, 0, "in"), 5) == "in"
+    assert await asyncio.wait_for(pool.execute(asyncio.sleep, 0, "in"), 30) == "in"
 
 
 def test_eight_threads_with_loops_of_their_own_never_exceed_the_cap():
