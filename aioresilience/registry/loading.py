@@ -52,20 +52,16 @@ class Loader:
     callables: dict[str, Callable[..., object]] = field(default_factory=dict)
     patches: dict[str, Mapping[str, object]] = field(default_factory=dict)
     looked: dict[str, Fingerprint] = field(default_factory=dict)
-    """Every file that the registry's own sources need, found or not, as it was when it was last read."""
+    """Every file that the registry's own sources need, found or not, as it was when what was read of it was tried."""
 
     def patch(self, name: str, fields: Mapping[str, object] | None) -> None:
         """Lay fields over a policy in place of those that lie there, or take these off."""
         others = {other: laid for other, laid in self.patches.items() if other != name}  # whoever reads has the old
         self.patches = others if fields is None else others | {name: dict(fields)}
 
-    def own(self, known: Mapping[str, PolicySpec]) -> Document:
-        """Read the registry's own sources."""
-        looked: dict[str, Fingerprint] = {}
-        try:
-            return self._settled(self.sources, known, looked)
-        finally:
-            self.looked = looked
+    def own(self, known: Mapping[str, PolicySpec], looked: dict[str, Fingerprint]) -> Document:
+        """Read the registry's own sources; `looked` is filled with the files that they need, whatever comes of it."""
+        return self._settled(self.sources, known, looked)
 
     def document(self, sources: Sequence[AnySource], known: Mapping[str, PolicySpec]) -> Document:
         """Read, merge and validate; ConfigError with everything that is wrong.

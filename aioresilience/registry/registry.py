@@ -65,7 +65,7 @@ class Registry:
     def _start(self) -> None:
         loader, fallback = self.loader, self.loader.fallback()
         try:
-            document, error = loader.own({}), None
+            document, error = loader.own({}, loader.looked), None
         except ConfigError as caught:
             if fallback is None:
                 raise caught.with_traceback(None) from caught.__cause__
