@@ -6,7 +6,7 @@ import functools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
 from aioresilience.failures import FAILURE, SUCCESS, Outcome
@@ -37,16 +37,24 @@ class Row:
         self.users = 0
         """The functions that count in it, those still to be made included."""
 
+    def end(self) -> None:
+        """Note that nobody counts in it any more."""
+        members, self.members = self.members, ()
+        for counts in members:
+            counts.passed += 1
+
 
 class Counts:
     """What happened, in numbers with a closed set of labels."""
 
-    __slots__ = ("_reasons", "_rows", "delayed", "done", "failed", "neutral", "observed", "rejected")
+    __slots__ = ("_reasons", "_rows", "delayed", "done", "failed", "neutral", "observed", "passed", "rejected")
 
     def __init__(self, reasons: type[IntEnum] | None, *, refuses: bool = True) -> None:
         self.done = 0
         """Calls that succeeded beside those of the rows."""
-        self._rows: tuple[Row, ...] = ()
+        self._rows: list[Row] | tuple[()] = ()
+        self.passed = 0
+        """The rows in which nobody counts any more."""
         self.failed = self.neutral = 0
         self.observed = 0
         """Calls that `observe` let through though the machine would have refused or delayed them."""
@@ -67,16 +75,27 @@ class Counts:
     def reset(self) -> None:
         """Start counting anew."""
         with _lining_up:
-            rows = self._rows
+            rows, passed = self._rows, self.passed
             self.__init__(self._reasons, refuses=self.rejected is not _nobody(self._reasons))  # type: ignore[misc]
             self.done = -sum(row.succeeded for row in rows)
-            self._rows = rows
+            self._rows, self.passed = rows, passed
 
-    def fold(self, over: Collection[Row]) -> None:
-        """Put one number in the place of rows in which nobody counts any more; readers see all of it or nothing."""
-        past = [row for row in self._rows if row in over or not row.members]
-        living = [row for row in self._rows if row not in past]
-        self._rows = Row((), sum(row.succeeded for row in past)), *living
+    def line_up(self, row: Row) -> None:
+        """Count what is counted in the row too; a block that is shared by thousands of policies has thousands."""
+        if self._rows:
+            self._rows.append(row)
+        else:
+            self._rows = [row]
+
+    def fold(self) -> None:
+        """Put one number in the place of rows in which nobody counts any more; readers see all of it or nothing.
+
+        Not before they are half of all: so that the many who leave a shared block do not go through it one by one.
+        """
+        if 2 * self.passed >= len(self._rows):
+            living = [row for row in self._rows if row.members]
+            past = sum(row.succeeded for row in self._rows if not row.members)
+            self._rows, self.passed = [Row((), past), *living], 1
 
     def settle(self, outcome: Outcome) -> None:
         """Count how a started call ended; throttled calls and inner rejections are neutral."""
@@ -123,7 +142,7 @@ def row_of(*members: Counts) -> Row:
         if row is None:
             row = _rows[members] = Row(members)
             for counts in members:
-                counts._rows = *counts._rows, row
+                counts.line_up(row)
         row.users += 1
     return row
 
@@ -148,14 +167,15 @@ def _left(user: weakref.ref[Callable[..., object]]) -> None:
 
 
 def _fold_gone() -> None:
-    over = set()
+    touched: set[Counts] = set()
     while _gone:
         user = _gone.popleft()
         _users.discard(user)
         for row in user.rows:
             row.users -= 1
             if not row.users:
-                over.add(row)
                 del _rows[row.members]
-    for counts in {counts for row in over for counts in row.members}:
-        counts.fold(over)
+                touched.update(row.members)
+                row.end()
+    for counts in touched:
+        counts.fold()

@@ -1,23 +1,27 @@
-"""What every test is held to: it leaves no task and no thread behind."""
+"""What every test is held to: it ends, and it leaves no task and no thread behind."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import faulthandler
 import gc
 import logging
 import math
 import random
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from aioresilience import logging as library_logging, scope
-from aioresilience.events import global_bus
+from aioresilience.events import audience
 from aioresilience.registry import default, names
 
 # The same examples every time, however slowly they come; `--hypothesis-profile=explore` looks where nobody has been.
@@ -29,8 +33,21 @@ settings.load_profile("suite")
 PATIENCE = 15.0
 """Seconds that a thread may take to end: what never ends is found all the same."""
 
+TOO_LONG = 200.0
+"""Seconds for a test: many times what the longest needs. Within them faults of its own show; after them it hangs."""
+
 # Threads that the library keeps: for handlers of events without a loop, and for overrides that are to end.
 KEPT_THREADS = ("aioresilience-events", "aioresilience-overrides")
+
+
+@pytest.fixture(autouse=True)
+def in_bounded_time() -> Iterator[None]:
+    """Fail a test that waits for what never comes; hence a test waits for an event or a thread without a deadline."""
+    before = signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, TOO_LONG, 10.0)  # again, where somebody swallows what is raised
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +65,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(library_logging, "_kinds", {})  # what one test wrote keeps no other from writing
     monkeypatch.setattr(default, "_default", None)
     monkeypatch.setattr(names, "_default", set())
-    if global_bus.handlers:
+    if audience.size:
         gc.collect()  # who listened for another test, and is gone, stops now and not in the middle of this one
     before = set(threading.enumerate())
     logger = logging.getLogger("aioresilience")
@@ -91,3 +108,12 @@ def _threads_left(before: set[threading.Thread]) -> list[str]:
             thread.join(max(0.0, deadline - time.monotonic()))
     left = set(threading.enumerate()) - before
     return [repr(thread) for thread in left if not thread.name.startswith(KEPT_THREADS)]
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    """Show where every thread and every task of this loop stands, and fail."""
+    faulthandler.dump_traceback(sys.__stderr__)
+    with contextlib.suppress(RuntimeError):  # no loop runs here
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stderr)
+    pytest.fail("the test does not end: where it stands is in its stderr")

@@ -11,6 +11,7 @@ from aioresilience.collector import collector_paused
 from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec, PolicySpec
 from aioresilience.events import RegistryEvent, global_bus
 from aioresilience.logging import describe, log_event
+from aioresilience.pattern import AnyPattern
 from aioresilience.policy import Policy
 from aioresilience.registry.loading import pace
 from aioresilience.registry.names import declared_names, unknown
@@ -129,17 +130,18 @@ def verify(registry: Registry) -> None:
 def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[str]) -> dict[str, object]:
     """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
     document, breathe, policies = registry.ledger.document, pace(), {}
+    shared: dict[AnyPattern, dict[str, object]] = {}
     with registry.lock:
         used, specs = dict(registry.policies), dict(registry.specs)
     with collector_paused():  # which would go through all of them again and again
         state = overview(registry, watcher, turn)
-        gone = cast("list[str]", state["policies_retired"])
+        gone = set(cast("list[str]", state["policies_retired"]))
         for name in sorted(names or {*document.policies, *used}):
             breathe()
             if name not in document.policies and name not in used:
                 raise unknown(name, document.policies)
             spec = document.policies.get(name) or specs[name]
-            policies[name] = _policy(spec, name, used.get(name), retired=name in gone)
+            policies[name] = _policy(spec, name, used.get(name), shared, retired=name in gone)
         return state | {"policies": policies}
 
 
@@ -192,14 +194,16 @@ def _named(registry: Registry) -> list[dict[str, object]]:
     return [{"path": name, "sha256": None, "read_ok": True} for name in registry.source_names()]
 
 
-def _policy(spec: PolicySpec, name: str, policy: Policy | None, *, retired: bool) -> dict[str, object]:
+def _policy(
+    spec: PolicySpec, name: str, policy: Policy | None, shared: dict[AnyPattern, dict[str, object]], *, retired: bool
+) -> dict[str, object]:
     """Return the state of one policy, or the error where it has none: that of the others is told all the same."""
     about = None if spec.about is None else spec.about.model_dump(exclude_none=True)
     unknown_state: dict[str, object] = {"name": name, "patterns": {key: {} for key, _ in spec.patterns}}
     if policy is None:
         return unknown_state | {"used": False, "about": about}
     try:
-        state = policy.status()
+        state = policy.status_beside(shared)
     except Exception as error:  # of a pattern of somebody else's class, which may not even let itself be made
         mode = policy.mode
         state = unknown_state | {

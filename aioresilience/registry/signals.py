@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from aioresilience.logging import log_error
+from aioresilience.logging import log_error, log_event
 from aioresilience.registry.reporting import LOGGER
+from aioresilience.registry.results import ReloadResult
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
@@ -61,6 +63,13 @@ class SignalReloads:
     def _run(self) -> None:
         while (trigger := self._word.get()) is not None:
             try:
-                self._registry.reload(trigger=trigger)
+                self._tell(self._registry.reload(trigger=trigger))
             except BaseException as error:  # the next signal is served all the same
                 log_error(LOGGER, error, reloading=f"at {trigger}")
+
+    @staticmethod
+    def _tell(result: ReloadResult) -> None:
+        """Answer whoever sent the signal where the reload itself has nothing to say."""
+        if result.outcome == "unchanged":
+            what = f"nothing changed, by {result.trigger}; generation {result.generation} stays"
+            log_event(LOGGER, logging.INFO, f"reload_unchanged: {what}, revision {result.revision[:12]}")

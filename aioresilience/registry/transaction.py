@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from aioresilience.collector import collector_paused
 from aioresilience.config import AnySource, ConfigError, Document, PolicySpec
 from aioresilience.exceptions import RevisionConflictError
 from aioresilience.logging import describe
 from aioresilience.rate_limiting import RateLimiterConfig
 from aioresilience.registry import reporting
 from aioresilience.registry.diff import differences
+from aioresilience.registry.fingerprint import Fingerprint
 from aioresilience.registry.guards import check_against, objections
 from aioresilience.registry.loading import pace
 from aioresilience.registry.outlook import with_live_state
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
 
 
+T = TypeVar("T")
+Load = Callable[[], Document]
+"""Gives what was read, once, or raises what was wrong with it."""
+TRIES: Final = 3
+"""How often a document is read before the turn, when others come first."""
+
+
 class Transaction:
     """Serialises what changes a registry; nothing that runs is touched before the swap."""
 
@@ -33,23 +42,65 @@ class Transaction:
     def reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
         """Apply the registry's own sources; a pinned document gives way only to changed files or an explicit call."""
         self._touch_own(trigger)
-        return self._in_turn(trigger, lambda: self._reload(trigger, expected_revision))
+        return self._told_of_turn(
+            trigger,
+            lambda: self._read_first(
+                self._read_own, trigger, lambda load: self._reload(load, trigger, expected_revision)
+            ),
+        )
 
     def _touch_own(self, trigger: str) -> None:
         if trigger != "file":  # the watcher has done so
             touch(self._registry.loader.looked)
 
-    def _in_turn(self, trigger: str, work: Callable[[], ReloadResult]) -> ReloadResult:
+    def _told_of_turn(self, trigger: str, work: Callable[[], ReloadResult]) -> ReloadResult:
+        """Do the work; who never gets the turn is told so by the result."""
         try:
-            with self.turn.taken(trigger):
-                return work()
+            return work()
         except HeldError as error:
             return self._reject(error, trigger)
 
-    def _reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
+    def _in_turn(self, trigger: str, work: Callable[[], ReloadResult]) -> ReloadResult:
+        def taken() -> ReloadResult:
+            with self.turn.taken(trigger):
+                return work()
+
+        return self._told_of_turn(trigger, taken)
+
+    def _read_first(self, read: Callable[[], Load], trigger: str, work: Callable[[Load], T]) -> T:
+        """Read, includes too, and take the turn only then to work with it: a read that hangs holds up nobody else.
+
+        Where another came first meanwhile it is read anew; who is too late again and again reads in the turn.
+        """
+        for _ in range(TRIES):
+            before, load = self._present(), read()
+            with self.turn.taken(trigger):
+                if self._present() == before:
+                    return work(load)
+        with self.turn.taken(trigger):
+            return work(read())
+
+    def _present(self) -> tuple[object, ...]:
+        """Return what changes whenever anybody has had the turn."""
+        registry = self._registry
+        return registry.ledger.document.revision, sum(registry.ledger.reloads.values()), registry.loader.patches
+
+    def _read_own(self) -> Load:
+        looked: dict[str, Fingerprint] = {}
+        loader, known = self._registry.loader, self._registry.ledger.document.policies
+        with collector_paused():  # from the first tree to the last policy
+            given = attempt(lambda: loader.own(known, looked))
+
+        def load() -> Document:
+            loader.looked = looked
+            return given()
+
+        return load
+
+    def _reload(self, load: Load, trigger: str, expected_revision: str | None) -> ReloadResult:
         self._expect(expected_revision)
         try:
-            return self._accept_own(self._own(), trigger)
+            return self._accept_own(load(), trigger)
         except ConfigError as error:
             return self._reject_own(error, trigger)
         except Exception as error:  # no wrong document, but a fault, ours or that of a pattern or a callable
@@ -58,31 +109,16 @@ class Transaction:
 
     def apply(self, sources: Sequence[AnySource], expected_revision: str | None) -> ReloadResult:
         """Apply a document from elsewhere and pin it."""
-        load = self._read_first(sources)
-        return self._in_turn("apply", lambda: self._apply(sources, load, expected_revision))
+        return self._told_of_turn(
+            "apply",
+            lambda: self._read_first(
+                lambda: attempt(lambda: self._load(sources)),
+                "apply",
+                lambda load: self._apply(sources, load, expected_revision),
+            ),
+        )
 
-    def _read_first(self, sources: Sequence[AnySource]) -> Callable[[], Document]:
-        """Read before the turn is taken, includes too: a read that hangs holds up nobody else.
-
-        What is returned gives the document in the turn; it reads anew where another one came first, or where it is
-        wrong.
-        """
-        ledger, loader = self._registry.ledger, self._registry.loader
-        known, patches = ledger.document, loader.patches
-        try:
-            document = self._load(sources)
-        except ConfigError:
-            return lambda: self._load(sources)
-
-        def load() -> Document:
-            current = ledger.document is known and loader.patches is patches
-            return document if current else self._load(sources)
-
-        return load
-
-    def _apply(
-        self, sources: Sequence[AnySource], load: Callable[[], Document], expected_revision: str | None
-    ) -> ReloadResult:
+    def _apply(self, sources: Sequence[AnySource], load: Load, expected_revision: str | None) -> ReloadResult:
         self._expect(expected_revision)
         result = self._accept(load, "apply", guarded=True)
         if result.outcome == "applied":
@@ -107,7 +143,7 @@ class Transaction:
         if rolled_back:
             return self._result("unchanged", "code")
         pinned = ledger.sources if ledger.pinned else None
-        return self._accept(lambda: self._own() if pinned is None else self._load(pinned), "code")
+        return self._accept(lambda: self._read_own()() if pinned is None else self._load(pinned), "code")
 
     def rollback(self, steps: int) -> ReloadResult:
         """Apply an earlier document and pin it; IndexError where there is none."""
@@ -135,13 +171,15 @@ class Transaction:
         """Look at what a document would change, with what the guards would say; change nothing."""
         if sources is None:
             self._touch_own("plan")
-        load = self._own if sources is None else self._read_first(sources)
-        with self.turn.taken("plan"):
-            registry, ledger = self._registry, self._registry.ledger
-            document = load()
-            changes = with_live_state(differences(ledger.document, document, pace()), registry.policies)
-            refusals = tuple(objections(ledger, document))
-            return Plan(changes, document.revision, document.findings, refusals)
+            return self._read_first(self._read_own, "plan", self._plan)
+        return self._read_first(lambda: attempt(lambda: self._load(sources)), "plan", self._plan)
+
+    def _plan(self, load: Load) -> Plan:
+        registry, ledger = self._registry, self._registry.ledger
+        document = load()
+        changes = with_live_state(differences(ledger.document, document, pace()), registry.policies)
+        refusals = tuple(objections(ledger, document))
+        return Plan(changes, document.revision, document.findings, refusals)
 
     def _expect(self, revision: str | None) -> None:
         present = self._registry.ledger.document.revision
@@ -149,9 +187,6 @@ class Transaction:
             raise RevisionConflictError(
                 f"expected revision {revision[:12]}, but {present[:12]} is in effect; look again"
             )
-
-    def _own(self) -> Document:
-        return self._registry.loader.own(self._registry.ledger.document.policies)
 
     def _load(self, sources: Sequence[AnySource]) -> Document:
         return self._registry.loader.document(sources, self._registry.ledger.document.policies)
@@ -217,6 +252,23 @@ class Transaction:
         ledger = self._registry.ledger
         ledger.count(outcome, trigger)
         return ReloadResult(outcome, ledger.generation, ledger.document.revision, trigger=trigger, **more)  # type: ignore[arg-type]
+
+
+def attempt(read: Callable[[], Document]) -> Load:
+    """Read now; return what gives the document later, or raises then what is wrong with it."""
+    found: list[Document | Exception] = []
+    try:
+        found.append(read())
+    except Exception as error:
+        found.append(error.with_traceback(None))  # which has the trees
+
+    def load() -> Document:
+        one = found.pop()
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    return load
 
 
 def _by_key(spec: PolicySpec | None) -> bool:

@@ -303,12 +303,12 @@ def test_a_paused_collector_nests_across_threads():
     def hold():
         with collector_paused():
             held.set()
-            release.wait(5)
+            release.wait(60)
 
     thread = threading.Thread(target=hold)
     with collector_paused():
         thread.start()
-        held.wait(5)
+        held.wait(60)
     assert not gc.isenabled()
     release.set()
     thread.join()

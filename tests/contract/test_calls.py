@@ -192,12 +192,12 @@ async def test_the_room_of_a_plain_function_is_kept_until_its_thread_ends(cls):
 
     def work() -> None:
         began.set()
-        go.wait(5)
+        go.wait(60)
 
     task = asyncio.ensure_future(pattern.execute(work))
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, 60)
     task.cancel()
-    await asyncio.wait([task], timeout=1)
+    await asyncio.wait([task], timeout=30)
     assert task.cancelled(), "its caller is cancelled at once"
     assert places_taken(pattern) == 1, "the place is still taken"
     go.set()
@@ -217,8 +217,8 @@ def total_of(pattern):
 @pytest.mark.parametrize("cls", TOTALS, ids=key_of)
 async def test_a_call_whose_thread_goes_on_without_it_is_one_request(cls):
     go, began, pattern = threading.Event(), threading.Event(), make(cls, VirtualClock())
-    task = asyncio.ensure_future(pattern.execute(lambda: began.set() or go.wait(10)))
-    await asyncio.to_thread(began.wait, 5)
+    task = asyncio.ensure_future(pattern.execute(lambda: began.set() or go.wait(60)))
+    await asyncio.to_thread(began.wait, 60)
     assert total_of(pattern) == 1
     task.cancel()
     await asyncio.wait([task])
@@ -269,10 +269,10 @@ async def test_the_room_is_kept_for_the_thread_where_the_timeout_answers_none(cl
 
     def work():
         began.set()
-        go.wait(10)
+        go.wait(60)
 
     call = asyncio.ensure_future(policy.call(work))
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, 60)
     await clock.advance(2)
     assert await call is None
     assert places_taken(pattern) == 1
@@ -290,12 +290,12 @@ async def test_a_coroutine_that_a_thread_returns_to_nobody_is_closed(late):
     def work() -> object:
         made.append(ok())
         began.set()
-        go.wait(5)
+        go.wait(60)
         return made[0]
 
     pattern = make(EVERY[0], VirtualClock())
     task = asyncio.ensure_future(pattern.execute(work))
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, 60)
     if late:
         go.set()
         time.sleep(0.03)  # our loop stands still: the result is there and cannot arrive

@@ -89,7 +89,7 @@ async def test_mixed_calls_leave_nothing_behind(cls, listening):
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - memory
     tracemalloc.stop()
-    assert abs(len(gc.get_objects()) - objects) < 150
+    assert len(gc.get_objects()) - objects < 150  # fewer, where something of other tests has ended meanwhile
     assert grown < 30_000
     assert clock.pending == 0
     assert len(asyncio.all_tasks()) == 1

@@ -122,7 +122,7 @@ async def let_go(pattern, clock: VirtualClock) -> None:
     for task in others:
         task.cancel()
     if others:
-        await asyncio.wait(others, timeout=1)
+        await asyncio.wait(others, timeout=15)
     await clock.advance(60)
 
 

@@ -85,7 +85,7 @@ async def test_a_plain_function_runs_in_a_worker_thread_with_the_callers_context
 
 async def test_a_plain_function_that_raises_stop_iteration_does_not_hang():
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await asyncio.wait_for(Bulkhead("x").execute(lambda: next(iter([]))), 5)
+        await asyncio.wait_for(Bulkhead("x").execute(lambda: next(iter([]))), 60)
 
 
 async def test_the_caller_of_a_plain_function_is_cancelled_at_once():
@@ -93,14 +93,14 @@ async def test_the_caller_of_a_plain_function_is_cancelled_at_once():
 
     def work():
         entered.set()
-        gate.wait(5)
+        gate.wait(60)
 
     task = asyncio.create_task(Bulkhead("x").execute(work))
     async with asyncio.timeout(15):
         while not entered.is_set():
             await asyncio.sleep(0.001)
     task.cancel()
-    done, _ = await asyncio.wait([task], timeout=1)
+    done, _ = await asyncio.wait([task], timeout=30)
     gate.set()
     assert done
     assert task.cancelled()

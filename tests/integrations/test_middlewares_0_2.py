@@ -444,7 +444,8 @@ async def test_the_dependency_refuses_a_client_beyond_its_rate():
 
     assert [(await get(app)).status for _ in range(2)] == [200, 429]
     refused = await get(app)
-    assert (refused.json, refused.headers["retry-after"]) == ({"detail": "Rate limit exceeded: 1/minute"}, "60")
+    assert refused.json == {"detail": "Rate limit exceeded: 1/minute"}
+    assert 45 < int(refused.headers["retry-after"]) <= 60
     ada, bob = [("X-User", "ada")], [("X-User", "bob")]
     assert [(await get(app, "/user", headers=who)).status for who in (ada, bob, ada)] == [200, 200, 420]
     refused = await get(app, "/user", headers=bob)

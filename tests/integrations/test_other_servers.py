@@ -170,7 +170,7 @@ async def test_aiohttp_routes_and_keys():
         assert [(await answer(port, "/quick"))[0] for _ in range(2)] == [200, 429]
         assert (await answer(port, "/absent"))[0] == 404
         refused = await answer(port, "/quick")
-        assert refused[1]["retry-after"] == "60"
+        assert 45 < int(refused[1]["retry-after"]) <= 60
 
 
 async def test_aiohttp_holds_a_place_to_the_end_of_a_websocket():
@@ -355,7 +355,8 @@ def test_flask_answers_refusals_and_overruns(flask_app: Any):
     client = app.test_client()
     assert [client.get(f"/client/{who}").status_code for who in ("ada", "bob", "ada")] == [200, 200, 429]
     refused = client.get("/client/bob")
-    assert (refused.headers["Retry-After"], refused.content_type) == ("60", "application/problem+json")
+    assert refused.content_type == "application/problem+json"
+    assert 45 < int(refused.headers["Retry-After"]) <= 60
     assert refused.get_json(force=True)["reason"] == "RATE_LIMIT_EXCEEDED"
     cut = client.get("/quick")
     assert (cut.status_code, cut.get_json(force=True)["reason"]) == (504, "TIMEOUT_EXCEEDED")

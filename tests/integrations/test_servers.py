@@ -192,7 +192,7 @@ async def test_a_background_task_holds_no_place(server: str):
 
 async def test_a_timeout_is_answered_and_the_connection_goes_on(server: str):
     service = Service()
-    async with serving(TimeoutMiddleware(service.app, 0.05), server) as port:
+    async with serving(TimeoutMiddleware(service.app, 0.3), server) as port:
         wire = await Wire.ask(port, "/slow")
         status, headers = await wire.head()
         assert (status, await wire.body(int(headers["content-length"]))) == (

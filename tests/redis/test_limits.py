@@ -131,7 +131,7 @@ async def test_a_call_cancelled_at_any_step_leaves_its_permit(make, algorithm):
 
 
 async def test_many_loops_and_threads_share_one_thread_of_ours(backend):
-    policy, totals = Policy("p", [limit(backend, rate="200/hour")]), []
+    policy, totals = Policy("p", [limit(backend, rate="200/day")]), []
 
     def one_loop_per_request() -> None:
         totals.append(sum(asyncio.run(admitted(policy, 2)) for _ in range(20)))

@@ -116,10 +116,14 @@ def reload_that_hangs(file, monkeypatch):
         thread.join(15.0)
 
 
-def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else(file, reload_that_hangs):
+@pytest.mark.parametrize(("module", "name"), [(transaction, "touch"), (loading, "read_settled")])
+def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else(
+    file, reload_that_hangs, module, name
+):
+    """The first look at the files, or the reading itself after it."""
     registry = Registry.from_file(file, environ={})
-    reload_that_hangs(registry, transaction, "touch")
-    assert gc.isenabled()
+    reload_that_hangs(registry, module, name)
+    assert gc.isenabled() == (module is transaction)
     assert registry.status()["reloading"] is None
     assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
     assert on_a_thread(registry.reload).outcome == "applied"
@@ -156,7 +160,7 @@ def test_a_file_from_elsewhere_whose_read_hangs_holds_back_nothing_else(file, mo
 
 def test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it(file, monkeypatch, reload_that_hangs):
     registry = Registry.from_file(file, environ={})
-    reload_that_hangs(registry, loading, "read_settled")
+    reload_that_hangs(registry, transaction, "check_against")
     monkeypatch.setattr(turn, "LONGEST", 0.01)
     assert registry.status()["reloading"]["trigger"] == "api"
     for ask in (
@@ -171,6 +175,52 @@ def test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it(file, monke
     with pytest.raises(ConfigError, match="begun by api"):
         registry.plan()
     assert registry.status()["last_reload_successful"], "nothing is wrong with the file"
+
+
+@pytest.mark.parametrize("ask", [Registry.reload, Registry.plan, lambda registry: registry.apply("version: [")])
+def test_a_wrong_document_is_read_once_and_not_in_the_turn(file, monkeypatch, ask):
+    registry, load, reads = Registry.from_file(file, environ={}), loading.load, []
+    monkeypatch.setattr(loading, "load", lambda *args, **rest: reads.append(registry.overview()) or load(*args, **rest))
+    file.write_text("version: [")
+    try:
+        assert ask(registry).outcome == "rejected"
+    except ConfigError:
+        assert ask is Registry.plan
+    assert [look["reloading"] for look in reads] == [None]
+
+
+def test_what_was_read_before_another_came_first_is_read_again(file, monkeypatch):
+    """The slow one has read the old file when the quick one applies the new one: the old must not come back."""
+    registry, own, reads = Registry.from_file(file, environ={}), Loader.own, []
+
+    def slow(*args):
+        document = own(*args)
+        reads.append(document.revision)
+        if len(reads) == 1:
+            file.write_text(BASIC.replace("1}", "3}"))
+            assert on_a_thread(registry.reload).outcome == "applied"
+        return document
+
+    monkeypatch.setattr(Loader, "own", slow)
+    assert registry.reload().outcome == "unchanged"
+    assert registry.get("a").bulkhead.max_concurrent == 3
+    assert (len(reads), len(set(reads))) == (3, 2)
+
+
+def test_who_is_too_late_again_and_again_reads_in_the_turn(file, monkeypatch):
+    registry, load, reads = Registry.from_file(file, environ={}), loading.load, []
+
+    def outrun(*args, **rest):
+        reads.append(registry.overview()["reloading"])
+        document = load(*args, **rest)
+        if reads[-1] is None:
+            on_a_thread(registry.expire_overrides)
+        return document
+
+    monkeypatch.setattr(loading, "load", outrun)
+    file.write_text(BASIC.replace("1}", "3}"))
+    assert registry.reload().outcome == "applied"
+    assert [None if read is None else read["trigger"] for read in reads] == [None] * transaction.TRIES + ["api"]
 
 
 def test_a_file_is_what_two_reads_agree_on(file, monkeypatch):
@@ -245,17 +295,18 @@ def test_a_refused_document_leaves_no_shared_instance_behind():
 
 
 def test_a_reload_waits_for_the_one_under_way(file, monkeypatch):
+    """Each reads for itself; what it does with that waits."""
     registry = Registry.from_file(file, environ={})
     inside, goes_on, entered = threading.Event(), threading.Event(), []
-    load = Loader.own
+    check = transaction.check_against
 
-    def slow(self, known):
+    def slow(*args):
         entered.append(threading.current_thread())
         inside.set()
         assert goes_on.wait(30.0)
-        return load(self, known)
+        check(*args)
 
-    monkeypatch.setattr(Loader, "own", slow)
+    monkeypatch.setattr(transaction, "check_against", slow)
     threads = [threading.Thread(target=registry.reload, daemon=True) for _ in range(2)]
     threads[0].start()
     assert inside.wait(15.0)
@@ -315,7 +366,7 @@ def test_a_fault_in_a_reload_is_in_the_status_until_a_reload_succeeds(file, monk
         raise MemoryError("no room")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(registry.loader), "own", lambda self, known: fail(known))
+        broken.setattr(type(registry.loader), "own", lambda self, known, looked: fail(known))
         with pytest.raises(MemoryError):
             registry.reload()
     assert not registry.status()["last_reload_successful"]

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-STALLED = "a loop was stalled by us"
+OF_THE_MACHINE = ("a loop was stalled by us", "too few edits", "too few calls")
+"""What a busy machine may do, too; and then it does not come three times. All else counts at once."""
 
 
 def soak() -> subprocess.CompletedProcess[str]:
@@ -17,9 +18,9 @@ def soak() -> subprocess.CompletedProcess[str]:
 
 def test_ten_seconds_of_calls_and_edits_lose_nothing():
     done = soak()
-    for _ in range(2):  # a stall may be the machine's, and then it does not come three times; all else counts at once
+    for _ in range(2):
         _, _, broken = done.stdout.rpartition("\n}\n")
-        if not all(promise.startswith(STALLED) for promise in broken.splitlines()):
+        if not all(promise.startswith(OF_THE_MACHINE) for promise in broken.splitlines()):
             break
         done = soak()
     assert done.returncode == 0, done.stdout + done.stderr

@@ -466,7 +466,7 @@ def test_sighup_reloads(tmp_path):
         import logging, os, signal, sys, time
         from aioresilience import Registry
 
-        logging.basicConfig()
+        logging.basicConfig(level=logging.INFO)
 
         def eventually(check):
             end = time.monotonic() + 45
@@ -497,6 +497,7 @@ def test_sighup_reloads(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (done.stdout.strip(), done.returncode) == ("all three", 0), done.stderr
     assert "reload_rejected: 1 error, by sighup; generation 2 stays" in done.stderr
+    assert done.stderr.count("reload_unchanged: nothing changed, by sighup; generation 1 stays, revision ") == 1
 
 
 def test_a_hundred_processes_with_different_histories_end_at_one_revision(tmp_path):

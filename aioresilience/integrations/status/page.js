@@ -3,6 +3,13 @@ const filter = document.getElementById("filter");
 const sort = document.getElementById("sort");
 const refreshed = document.getElementById("refreshed");
 const every = Number(document.getElementById("live").dataset.every) * 1000;
+const longestPress = 5000;
+let pressed = -Infinity;
+
+// A click is one only if it ends on the part where it began: nothing is replaced meanwhile.
+function isPressed() {
+  return performance.now() - pressed < longestPress;
+}
 
 function compare(a, b) {
   const key = sort.value;
@@ -26,6 +33,7 @@ function arrange() {
 }
 
 function replace(text) {
+  if (isPressed()) return;
   const old = document.getElementById("live");
   const open = new Set([...old.querySelectorAll("details[open]")].map((part) => part.dataset.key));
   const focused = document.activeElement.closest("details")?.dataset.key;
@@ -60,4 +68,6 @@ filter.addEventListener("input", arrange);
 sort.addEventListener("change", arrange);
 document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("visibilitychange", refresh);
+document.addEventListener("pointerdown", () => { pressed = performance.now(); });
+for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = -Infinity; });
 setTimeout(follow, every);

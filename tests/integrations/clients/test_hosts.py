@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 
 import httpx
@@ -31,28 +32,31 @@ BY_HOST = "partition: {by: host, max: 256}"
 
 
 async def test_over_real_sockets(kind):
-    servers, results = [Server() for _ in range(10)], Counter()
-    of, turns = Registry.from_text(PARTITIONED % BY_HOST), iter(range(2000))
+    """Nobody listens at the dead one. How one that hangs is met is seen below, on a clock of its own."""
+    servers, results = [Server() for _ in range(9)], Counter()
+    patient = (PARTITIONED % BY_HOST).replace("deadline: 20s\n    timeout: 1s", "deadline: 90s\n    timeout: 60s")
+    of, turns = Registry.from_text(patient), iter(range(2000))
     async with contextlib.AsyncExitStack() as stack:
         for one in servers:
             await stack.enter_async_context(serving(one))
         client = await stack.enter_async_context(kind.using(of, connections=60))
-        dead = servers[3]
+        held = stack.enter_context(socket.socket())
+        held.bind(("127.0.0.1", 0))
+        dead = held.getsockname()[1]
+        ports = [*(one.port for one in servers), dead]
 
         async def calls() -> None:
             for turn in turns:
-                one = servers[turn % 10]
-                path = "hang" if one is dead else "x"
+                port = ports[turn % 10]
                 try:
-                    status, _ = await client.send("GET", f"{one.url}/{path}")
-                    results[one.port, status] += 1
+                    status, _ = await client.send("GET", f"http://127.0.0.1:{port}/x")
+                    results[port, status] += 1
                 except Exception as error:
-                    results[one.port, type(error).__name__] += 1
+                    results[port, type(error).__name__] += 1
 
         await asyncio.gather(*(calls() for _ in range(20)))
-        fine = sum(results[one.port, 200] for one in servers if one is not dead)
-        assert fine >= 0.999 * 1800, results
-        assert results[dead.port, "CircuitBreakerOpenError"] > 150, results
+        assert [results[one.port, 200] for one in servers] == [200] * 9, results
+        assert results[dead, "CircuitBreakerOpenError"] > 150, results
         assert of.get("hosts").status()["partitions"]["circuits"] == {"closed": 9, "open": 1, "half_open": 0}
 
 

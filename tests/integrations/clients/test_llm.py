@@ -135,7 +135,7 @@ async def test_a_stream_holds_its_place_until_its_end():
                 if not vendor.go_on.is_set():
                     assert of.get("llm").adaptive_concurrency.active_count == 1
                     vendor.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while of.get("llm").adaptive_concurrency.active_count:
                 await asyncio.sleep(0.005)
     assert words == ["one ", "two"]

@@ -145,6 +145,17 @@ def test_a_policy_that_is_open_stays_open_over_refreshes(page: Page) -> None:
     assert page.evaluate("document.activeElement.closest('.policy').dataset.name") == "stock"
 
 
+def test_a_click_is_not_lost_to_a_refresh(page: Page) -> None:
+    stock = page.locator(".policy[data-name=stock]")
+    stock.locator("summary").hover()
+    page.mouse.down()
+    page.evaluate("document.querySelector('#live').dataset.old = 'yes'")
+    page.evaluate("refresh()")
+    page.mouse.up()
+    expect(stock).to_have_attribute("open", "")
+    expect(page.locator("#live[data-old]")).to_have_count(0)
+
+
 def test_filter_and_sort_hold_over_refreshes(page: Page, service: Service) -> None:
     page.fill("#filter", "team-")
     page.select_option("#sort", "name")

@@ -188,7 +188,7 @@ async def test_nothing_is_heard_after_the_end() -> None:
 
 
 async def _heard(recorder: Recorder, number: int) -> tuple[Rejection, ...]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(recorder.of("p")) < number:
             await asyncio.sleep(0.001)
     return recorder.of("p")
