@@ -1,4 +1,5 @@
-# Works on a bare Python 3.11 with pip and make. Another interpreter: make PYTHON=python3.13 test
+# Works on a bare Python 3.11 with pip and make. Another interpreter: make PYTHON=python3.13 test;
+# and beside the first one: make VENV=.venv-3.13 PYTHON=python3.13 test
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aioresilience.backends.config import BackendConfig, Sentinels, Tls, secret
 from aioresilience.backends.scripts import Script
+from aioresilience.extras import install, needs
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -36,9 +37,7 @@ def require_library() -> Any:  # noqa: ANN401  # a module, imported when the fir
     try:
         import redis.asyncio
     except ImportError as error:
-        raise MissingExtraError(
-            "limits on a server need the client library: pip install 'aioresilience[redis]'", name="redis"
-        ) from error
+        raise MissingExtraError(f"{needs('a limit on a server', 'redis')}: {install('redis')}", name="redis") from error
     return redis
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -51,11 +51,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+OTHER_WORDS: Final = {"lint": "check", "validate": "check", "verify": "check", "plan": "diff", "show": "explain"}
+"""What other tools call a command, and its name here."""
+
 Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE", help="Files, low to high: later ones win. `-` is standard input.", show_default=False
     ),
+]
+Watched = Annotated[
+    list[str], typer.Argument(metavar="FILE", help="Files, low to high: later ones win.", show_default=False)
 ]
 File = Annotated[str, typer.Argument(metavar="FILE", help="The file, or several joined as in PATH.")]
 Environment = Annotated[
@@ -221,7 +227,7 @@ def render(files: Files, environment: Environment = None) -> None:
         "aioresilience watch resilience.yaml",
     ),
 )
-def watch(files: Files, environment: Environment = None, strict: Strict = False, code: Code = None) -> None:
+def watch(files: Watched, environment: Environment = None, strict: Strict = False, code: Code = None) -> None:
     """Check again at every change of the files, their includes and the code, until Ctrl-C."""
     with telling():
         raise typer.Exit(watching.watch(files, environment, strict=strict, code=code))
@@ -239,7 +245,7 @@ def init(
         "resilience.yaml"
     ),
 ) -> None:
-    """Write a first file with comments, and the schema for editors beside it."""
+    """Write a first file with comments, and the schema for editors beside it; a folder that is missing is made."""
     with telling():
         raise typer.Exit(starting.init(file))
 
@@ -272,3 +278,15 @@ def schema(
 def demo() -> None:
     """Run a service under a YAML file for 15 seconds: faults on purpose, a broken edit, a hot reload."""
     raise typer.Exit(demonstration.run())
+
+
+def _other_word(ctx: typer.Context) -> None:
+    """Point from another tool's word to the command that does it here."""
+    meant = OTHER_WORDS.get(ctx.info_name or "", "check")
+    with telling():
+        raise Trouble(f"there is no command {ctx.info_name}: it is called {meant}, as in aioresilience {meant} --help")
+
+
+for _word in OTHER_WORDS:
+    _free = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command(_word, hidden=True, context_settings=_free)(_other_word)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from aioresilience.cli.console import say
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, TextSource, load
 from aioresilience.config.process import PREFIX, process_settings
 from aioresilience.policy import BUILTIN
@@ -38,10 +39,16 @@ def read(
     seen = environ if variables else {key: one for key, one in environ.items() if not key.startswith(PREFIX)}
     process = process_settings(environ)
     root = process.root or (Path.cwd() if STDIN in files else None)
-    return load(
+    document = load(
         [_source(file) for file in files], patterns=BUILTIN, environ=seen, environment=environment, root=root,
         max_bytes=process.max_bytes, in_service=False,
     )  # fmt: skip
+    if environment and not environments(document):
+        say(
+            f"aioresilience: {', '.join(files)}: there are no environments, so -e {environment} changes nothing",
+            err=True,
+        )
+    return document
 
 
 def _source(file: str) -> AnySource:

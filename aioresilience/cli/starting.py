@@ -18,8 +18,7 @@ def init(file: Path) -> int:
     """Write the starter file, and the schema where there is none; raises Trouble rather than overwrite."""
     if file.is_dir():
         raise Trouble(f"{file} is a folder; name a file in it")
-    if not file.parent.is_dir():
-        raise Trouble(f"there is no folder {file.parent}; make it first")
+    file.parent.mkdir(parents=True, exist_ok=True)
     schema = file.with_name(SCHEMA)
     try:
         with file.open("x", encoding="utf-8") as out:

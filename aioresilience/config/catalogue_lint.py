@@ -110,10 +110,8 @@ LINT: Mapping[str, Entry] = {
     ),
     "AR416": Entry(
         "The code names a policy that the file does not have.",
-        "The name stands in `@resilient(…)` or `registry.get(…)`, and no policy has it.",
-        "Correct the name, or add the policy.",
-        "",
-        "warning",
+        "The name stands in `@resilient(…)` or `registry.get(…)`, and no policy has it: the service fails there.",
+        "Correct the name, or add the policy. Under `on_unknown_policy: default` this is a warning.",
     ),
     "AR417": Entry(
         "No code uses the policy.",
@@ -141,6 +139,13 @@ LINT: Mapping[str, Entry] = {
         "Another value is in its way: a timeout cuts every call before it is slow, or a budget allows no whole retry.",
         "Write what the finding says.",
         "{timeout: 1s, circuit_breaker: {slow_call_rate: 50%, slow_call_duration: 2s}}",
+        "warning",
+    ),
+    "AR421": Entry(
+        "The first delay is longer than the longest.",
+        "`max_delay` bounds every delay, the first too, so that `initial_delay` and `backoff_multiplier` say nothing.",
+        "Lower `initial_delay`, or raise `max_delay`.",
+        "{deadline: 60s, idempotent: true, retry: {initial_delay: 10s, max_delay: 1s}}",
         "warning",
     ),
     "AR430": Entry(

@@ -35,13 +35,13 @@ class Checked(Generic[M]):
 class Checker:
     """Checks blocks, and remembers what came out by identity and by content."""
 
-    __slots__ = ("_by_content", "_by_identity", "_names", "_nullable", "_opaque", "_vocabulary")
+    __slots__ = ("_by_content", "_by_identity", "_emptied", "_names", "_opaque", "_vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, names: KnownNames) -> None:
         self._vocabulary = vocabulary
         self._names = names
         self._opaque = {key: vocabulary.opaque(key) for key in vocabulary.types}
-        self._nullable = {key: vocabulary.nullable(key) for key in vocabulary.types}
+        self._emptied = {key: set(one.model_fields) - vocabulary.nullable(key) for key, one in vocabulary.types.items()}
         self._by_identity: dict[tuple[str, int], tuple[Block, Checked[PatternConfig]]] = {}
         self._by_content: dict[tuple[str, str], Checked[BaseModel]] = {}
 
@@ -66,7 +66,7 @@ class Checker:
         known = self._by_content.get(content)
         if known is None:
             model = self._vocabulary.types[key]
-            given = without_nulls(block, self._opaque[key], self._nullable[key])
+            given = without_nulls(block, self._opaque[key], self._emptied[key])
             low = model.file_defaults(given)
             known = self._by_content[content] = self._check(model, {**low, **given}, block)
         return cast("Checked[PatternConfig]", known)
@@ -76,7 +76,9 @@ class Checker:
         content = (model.__name__, repr(block))
         known = self._by_content.get(content)
         if known is None:
-            known = self._by_content[content] = self._check(model, without_nulls(block), block)
+            known = self._by_content[content] = self._check(
+                model, without_nulls(block, NONE, model.model_fields), block
+            )
         return cast("Checked[M]", known)
 
     def _check(self, model: type[M], given: Mapping[str, object], block: Mapping[str, object]) -> Checked[M]:
@@ -170,16 +172,21 @@ def _spelled(text: str) -> object:
 
 
 def without_nulls(
-    block: Mapping[str, object], opaque: Collection[str] = NONE, nullable: Collection[str] = NONE
+    block: Mapping[str, object], opaque: Collection[str] = NONE, fields: Collection[str] | None = None
 ) -> Mapping[str, object]:
     """Leave out what is null and may not be, so that it means what the library has.
 
-    A null stays where the field may be null by its own meaning, and in blocks that are the user's own.
+    Of `fields`, those that may not; without it all. A null stays in blocks that are the user's own.
     """
     if not any(value is None or isinstance(value, (dict, Absent)) for value in block.values()):
         return block
     return {
         key: without_nulls(value) if isinstance(value, dict) and key not in opaque else value
         for key, value in block.items()
-        if not isinstance(value, Absent) and (value is not None or key in opaque or key in nullable)
+        if not isinstance(value, Absent) and (value is not None or key in opaque or _means(key, fields))
     }
+
+
+def _means(key: str, fields: Collection[str] | None) -> bool:
+    """Tell whether a null says something, if only that its key is unknown."""
+    return fields is not None and key not in fields

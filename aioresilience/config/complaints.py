@@ -19,6 +19,7 @@ from aioresilience.config.report import Report, shown
 from aioresilience.config.tree import child, locate, walk
 
 NAME = re.compile(NAME_PATTERN)
+AS_BLOCK = "write its fields below, each on a line, indented"
 PARTIAL_MAY_LACK = ("missing", "value_error", "assertion_error")
 
 
@@ -85,9 +86,17 @@ def _unknown(report: Report, spot: Spot, path: Path) -> None:
     nested = len(path) > 1
     valid = fields if nested else fields | set(spot.more_keys)
     elsewhere = {level: keys for level, keys in spot.elsewhere.items() if keys != valid}
-    hint = hint_for_key(word, valid, elsewhere) or _as_block(spot, path, valid) or _some_of(valid)
+    hint = _one_level_down(word, valid, elsewhere) or hint_for_key(word, valid, elsewhere)
+    hint = hint or _as_block(spot, path, valid) or _some_of(valid)
     place = locate(spot.block, path, key=True)
     report.add("AR201", place, f"unknown field {shown(word)}", hint=hint, path=spot.path + path[:-1])
+
+
+def _one_level_down(word: str, valid: Collection[str], elsewhere: Mapping[str, Collection[str]]) -> str:
+    """Recognise what belongs into a policy, beside the sections of the file."""
+    if "policies" not in valid or word not in elsewhere.get("a policy", ()):
+        return ""
+    return f"indent it below a policy's name, as in policies: {{payments: {{{word}: …}}}}, or below 'defaults:'"
 
 
 def _what_is(model: type[BaseModel], path: Path) -> str:
@@ -113,7 +122,7 @@ def _as_block(spot: Spot, path: Path, valid: Collection[str]) -> str:
 
 
 def _some_of(valid: Collection[str]) -> str:
-    return f"valid here: {', '.join(sorted(valid))}" if 0 < len(valid) <= 8 else ""
+    return f"valid here: {', '.join(sorted(valid))}"
 
 
 def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) -> None:
@@ -130,7 +139,8 @@ def _refused(report: Report, spot: Spot, path: Path, group: list[ErrorDetails]) 
 def _fields_of(model: type[BaseModel], path: Path) -> str:
     """Say what stands in the block that belongs there."""
     inner = _model_at(model, path)
-    return f"its fields: {', '.join(inner.model_fields)}" if inner is not model and len(inner.model_fields) <= 8 else ""
+    known = inner is not model and len(inner.model_fields) <= 8
+    return f"its fields: {', '.join(inner.model_fields)}" if known else AS_BLOCK
 
 
 def _is_short(block: Block, path: Path, place: Place) -> bool:

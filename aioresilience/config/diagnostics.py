@@ -118,7 +118,7 @@ def diagnose(
     severity: Severity | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> Diagnostic:
-    """Make a diagnostic at a place; its severity is the catalogue's unless given, its notes the chain it shadows."""
+    """Make a diagnostic at a place; severity and hint are the catalogue's unless given, the notes what it shadows."""
     place = place or NOWHERE
     excerpt, offset = place.excerpt()
     return Diagnostic(
@@ -129,13 +129,19 @@ def diagnose(
         column=place.column,
         path=path if isinstance(path, str) else format_path(path),
         message=message,
-        hint=hint,
+        hint=hint or _fix(code),
         excerpt=excerpt,
         offset=offset,
         length=place.length,
         notes=tuple(f"lies over {shadowed}" for shadowed in place.chain()[1:]),
         secrets=secrets,
     )
+
+
+def _fix(code: str) -> str:
+    """Return the catalogue's fix as a hint, for a finding of which nothing nearer is known."""
+    fix = CATALOGUE[code].fix.replace("`", "")
+    return fix[:1].lower() + fix[1:].rstrip(".")
 
 
 def printable(text: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping
 from itertools import accumulate
 from typing import Final
 
 from aioresilience.config.diagnostics import Severity, suggest
+from aioresilience.extras import is_installed
 from aioresilience.failures import ExceptionName, ExceptionType
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -108,7 +107,7 @@ class KnownNames:
         if package not in self._absent:
             if len(self._absent) >= MAX_PACKAGES:
                 raise NameProblem("AR306", f"more than {MAX_PACKAGES} packages are named, up to {package!r}")
-            self._absent[package] = _is_absent(package)
+            self._absent[package] = not is_installed(package)
         return self._absent[package]
 
 
@@ -119,15 +118,6 @@ _CALLABLE_FIX = "pass it in callables=, or register it before loading"
 
 def _absent_callable(*args: object, **kwargs: object) -> object:
     raise LookupError("the callable is not known outside of the service")
-
-
-def _is_absent(package: str) -> bool:
-    if package in sys.modules:
-        return False
-    try:
-        return importlib.util.find_spec(package) is None
-    except (ImportError, ValueError):
-        return True
 
 
 def _builtin(name: str) -> ExceptionType:

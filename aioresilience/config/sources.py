@@ -26,6 +26,9 @@ from aioresilience.config.vocabulary import TOP_LEVEL
 
 PACK: Final = "pack:"
 MAX_INCLUDES: Final = 1000
+_NOTHING_FETCHED: Final = (
+    "nothing is fetched: name a file at or below the folder of this one, or a pack, as pack:http-client"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,8 @@ class Gathering:
         try:
             if not fits(__version__, wanted):
                 message = f"this file asks for aioresilience {wanted}, and {__version__} is installed"
-                self._report.add("AR212", tree.value_place("requires"), message, path="requires")
+                hint = "install a release that fits, or change requires"
+                self._report.add("AR212", tree.value_place("requires"), message, hint=hint, path="requires")
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             self._report.add("AR203", tree.value_place("requires"), message, hint=hint, path="requires")
@@ -225,7 +229,10 @@ class Gathering:
             self._pack(entry.removeprefix(PACK), place, origin)
         elif origin.folder is None or origin.root is None:
             message = f"{shown(entry)} cannot be found: this text has no folder of its own"
-            self._report.add("AR309", place, message, hint="set AIORESILIENCE_ROOT", path="include")
+            hint = (
+                "set AIORESILIENCE_ROOT to the folder that such paths start at, or include a pack, as pack:http-client"
+            )
+            self._report.add("AR309", place, message, hint=hint, path="include")
         else:
             self._included(origin.folder / entry, entry, place, origin)
 
@@ -241,6 +248,7 @@ class Gathering:
             near = suggest(os.path.basename(entry), _files_in(path.parent))
             hint = f"did you mean '{near}'?" if near else f"looked for {path}"
             hint = f"write pack:{entry}" if entry in packs_known() else hint
+            hint = _NOTHING_FETCHED if "://" in entry else hint
             self._report.add("AR309", place, f"{shown(entry)} cannot be found", hint=hint, path="include")
         else:
             name = os.path.normpath(os.path.join(os.path.dirname(origin.name), entry))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 
 MAX_COMPARED = 80
+MAX_LONGER = 5
 
 FOREIGN: Mapping[str, str] = {
     # retry
@@ -60,6 +61,10 @@ FOREIGN: Mapping[str, str] = {
     "half_open_requests": "half_open_max_calls",
     "max_wait_duration_in_half_open_state": "half_open_timeout",
     "fail_max": "failure_threshold",
+    "consecutive5xx_errors": "failure_threshold",
+    "consecutive_5xx": "failure_threshold",
+    "consecutive_5xx_errors": "failure_threshold",
+    "base_ejection_time": "recovery_timeout",
     "consecutive_failures": "failure_threshold",
     "max_failures": "failure_threshold",
     "record_exceptions": "failure_exceptions",
@@ -77,6 +82,9 @@ FOREIGN: Mapping[str, str] = {
     "max_queue": "max_waiting",
     "queue_size": "max_waiting",
     "queue_limit": "max_waiting",
+    "max_requests": "max_concurrent",
+    "max_pending_requests": "max_waiting",
+    "http1_max_pending_requests": "max_waiting",
     "max_wait_duration": "timeout",
     # rate limiter
     "limit_for_period": "permits",
@@ -85,6 +93,7 @@ FOREIGN: Mapping[str, str] = {
     "limit_refresh_period": "per",
     "period": "per",
     "requests_per_second": "rate",
+    "requests": "rate",
     "rps": "rate",
     "bucket_capacity": "burst",
     # timeout
@@ -107,6 +116,13 @@ FOREIGN: Mapping[str, str] = {
     "inherits": "extends",
     "base_config": "extends",
     "extend": "extends",
+    "method": "call",
+    "function": "call",
+    "envs": "environments",
+    "dry_run": "observe",
+    "shadow": "observe",
+    "timeout_policy": "timeout",
+    "circuit_breaker_policy": "circuit_breaker",
     "includes": "include",
     "import": "include",
     "resiliency": "policies",
@@ -133,11 +149,15 @@ FOREIGN_BLOCKS: Mapping[str, str] = {
     "max_connections": "bulkhead",
     "max_concurrent_requests": "bulkhead",
     "rate_limits": "rate_limiter",
-    "hedging": "retry",
 }
 """The same for keys of a policy that mean something else inside of a pattern."""
 
+_NO_HEDGING = "calls are not doubled here: delete it; a retry tries again once a call has failed"
+_NO_CACHE = "answers are not kept here: delete it; a fallback may call a function of yours that keeps them"
+
 TOLD: Mapping[str, str] = {
+    **dict.fromkeys(("hedge", "hedging", "hedge_policy"), _NO_HEDGING),
+    **dict.fromkeys(("cache", "caching", "ttl", "cache_ttl"), _NO_CACHE),
     "name": "the key before the block is the name; delete this",
     "enabled": "write mode: off to switch it off, or leave the block out",
     "enable": "write mode: off to switch it off, or leave the block out",
@@ -152,6 +172,17 @@ TOLD: Mapping[str, str] = {
         ("ignore_exceptions", "ignored_exceptions", "exclude", "exclude_exceptions", "excluded_exceptions"),
         "name them in the policy under classify: {neutral: {exceptions: […]}}",
     ),
+    **dict.fromkeys(
+        ("per_try_timeout", "per_attempt_timeout"),
+        "write timeout in the policy, beside the retry: it bounds an attempt",
+    ),
+    **dict.fromkeys(
+        ("retry_on_status", "status_codes", "retry_on_status_codes"),
+        "name them in the policy under classify: {failure: {status: […]}}",
+    ),
+    "sliding_window_type": "delete it: a window of 30s counts time, one of 100 counts calls",
+    "register_health_indicator": "delete it: metrics and status are there for every policy",
+    "unit": "write rate: 100/minute, or another period",
     "reraise": "delete it: the last error is always raised",
 }
 """What to do about keys that have no counterpart here."""
@@ -176,6 +207,9 @@ def hint_for_key(word: str, valid: Collection[str], elsewhere: Mapping[str, Coll
 
     `elsewhere` maps the name of each other level to the keys that are valid there.
     """
+    key, colon, _ = word.partition(":")
+    if colon and key:
+        return f"write a space after the ':' of '{key[:MAX_COMPARED]}:'"
     for level, names in (elsewhere or {}).items():
         if word in names:
             return f"'{word}' belongs under {level}"
@@ -184,7 +218,7 @@ def hint_for_key(word: str, valid: Collection[str], elsewhere: Mapping[str, Coll
         return TOLD[plain]
     meant = suggest(word, valid)
     if meant is None:
-        return _foreign_level(word, elsewhere or {})
+        return _foreign_level(word, elsewhere or {}) or _longer(plain, valid)
     if meant in (FOREIGN.get(plain), FOREIGN_BLOCKS.get(plain)):
         return f"'{meant}' is the name for it here"
     return f"did you mean '{meant}'?"
@@ -196,6 +230,15 @@ def _foreign_level(word: str, elsewhere: Mapping[str, Collection[str]]) -> str:
         if foreign in names:
             return f"'{foreign}' under {level} is the name for it here"
     return ""
+
+
+def _longer(plain: str, valid: Collection[str]) -> str:
+    """Recognise a name that lacks some of its words, such as threshold."""
+    words = set(plain.split("_"))
+    longer = sorted(name for name in valid if words < set(name.split("_")))
+    *most, last = longer or [""]
+    names = f"{', '.join(most)} or {last}" if most else last
+    return f"did you mean {names}?" if 0 < len(longer) <= MAX_LONGER else ""
 
 
 def _plain(word: str) -> str:

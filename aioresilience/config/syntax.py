@@ -16,6 +16,9 @@ _ENTRY = re.compile(r"\s*(?:- +)*[^\s#][^#]*?:\s+[^\s#]", re.ASCII)
 _LAST_WORD = re.compile(r"([\w.-]{1,80})\s*$")
 _CONFLICT = re.compile(r"^<{7} .{0,80}|^>{7} .{0,80}", re.M)
 _SLASHES = re.compile(r"\s*(//|/\*)")
+_NO_SPACE = re.compile(r"\s*(?:- +)*([\w.-]{1,80}):[^\s/]")
+_NO_COLON = re.compile(r"\s*(?:- +)*([a-z][\w.-]{0,80})(?: +[^\s:=]+|\s*)$")
+NO_ENTRY = "this line is no 'key: value'"
 _FAR = 200
 """Characters before a mistake that are looked at."""
 _TOKEN = re.compile(r"\S+")
@@ -114,6 +117,7 @@ def explain(source: Source, problem: Problem) -> Diagnostic:
         or _strange_start(source, problem)
         or _closing(source, problem)
         or _colon(source, problem)
+        or _bare_line(source, problem)
         or _known(source, problem)
     )
 
@@ -235,7 +239,25 @@ def _line_above(source: Source, line: int, key: Place) -> Diagnostic | None:
         return None
     indent = len(text) - len(text.lstrip())
     place = replace(key, line=above, column=indent + 1, length=len(text.rstrip()) - indent)
-    return diagnose("AR105", place, "this line is no 'key: value'", hint="write a ':' and a space after the key")
+    return diagnose("AR105", place, NO_ENTRY, hint=mend_entry(text) or "write a ':' and a space after the key")
+
+
+def mend_entry(text: str) -> str:
+    """Say what a line lacks that was to be a key and its value; empty where it looks like neither."""
+    if near := _NO_SPACE.match(text):
+        return f"write a space after the ':' of '{near[1]}:'"
+    bare = _NO_COLON.match(text)
+    return f"write a ':' and a space after '{bare[1]}'" if bare else ""
+
+
+def _bare_line(source: Source, problem: Problem) -> Diagnostic | None:
+    """Recognise a line that lacks its ':', or the space behind it."""
+    if "could not find expected ':'" not in problem.text or problem.began is None:
+        return None
+    line, column = source.position(problem.began)
+    text = source.line(line)[column - 1 :].rstrip()
+    hint = mend_entry(text)
+    return diagnose("AR105", source.place(problem.began, len(text)), NO_ENTRY, hint=hint) if hint else None
 
 
 def _known(source: Source, problem: Problem) -> Diagnostic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from math import floor
 from typing import Final, NamedTuple
 
 from pydantic_core import ErrorDetails
@@ -46,6 +47,14 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "less_than": ("lt", "must be below"),
     "less_than_equal": ("le", "must be at most"),
 }
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "a whole number": "write a whole number, such as 3",
+    "a number": "write a number, such as 2",
+    "the name of a callable": "write the name under which the service registered it",
+    "the name of an exception": "write a name, such as ConnectionError",
+}
+MAX_WHOLE: Final = 1e15
+_SIDES: Final[Mapping[str, str]] = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 _UNITS: Final = (
     ("AR205", "duration"),
     ("AR206", "rate"),
@@ -74,7 +83,10 @@ def describe(group: Sequence[ErrorDetails], value: object, *, whole: bool = Fals
     expected = what.message.partition("expected ")[2].partition(", got")[0]
     if what.code == "AR204" and any(error.get("ctx", {}).get("le") == 1 for error in group):
         expected = "a percentage"
-    return what._replace(hint=meant(what.code, expected, value, whole=whole) or what.hint)
+    hint = meant(what.code, expected, value, whole=whole) or what.hint
+    if whole and what.code == "AR204" and hint:
+        hint += ", or null to leave it out"
+    return what._replace(hint=hint)
 
 
 def _described(group: Sequence[ErrorDetails], value: object) -> Complaint:
@@ -102,7 +114,16 @@ def _type_hint(expected: Mapping[str, None], value: object) -> str:
         return f"write [{value}]"
     if "a text" in expected and isinstance(value, (int, float)):
         return "put it in quotes"
-    return ""
+    return _example(expected, value)
+
+
+def _example(expected: Mapping[str, None], value: object) -> str:
+    """Show what would do, where the value itself gives no clue."""
+    if isinstance(value, (dict, list)) and "a block" not in expected:
+        return f"write one value here, not {shown(value)}"
+    if isinstance(value, float) and "a whole number" in expected and abs(value) < MAX_WHOLE:
+        return f"write {floor(value)} or {floor(value) + 1}"
+    return next((_EXAMPLES[kind] for kind in expected if kind in _EXAMPLES), "")
 
 
 def _choice(error: ErrorDetails, value: object) -> Complaint:
@@ -120,7 +141,7 @@ def _only(expected: str, value: object) -> Complaint:
 def choice(value: object, words: Sequence[str]) -> Complaint:
     """Refuse a value that is none of the choices."""
     near = suggest(value, words) if isinstance(value, str) else None
-    hint = f"did you mean '{near}'?" if near else ""
+    hint = f"did you mean '{near}'?" if near else f"write {either(words)}"
     return Complaint("AR210", f"expected {either(words)}, got {shown(value)}", hint)
 
 
@@ -135,7 +156,20 @@ def _stated(error: ErrorDetails, value: object) -> Complaint:
     _, one_of, words = message.partition("expected one of ")
     if one_of:
         return choice(value, words.split(", "))
-    return Complaint(_code(message, whole_block=not error["loc"]), message, hint)
+    return Complaint(_code(message, whole_block=not error["loc"]), message, hint or _mend(message))
+
+
+def _mend(message: str) -> str:
+    """Say the fix that a message of one of the patterns implies."""
+    if " < " in message or " <= " in message:
+        return "change these fields until they are in that order"
+    if "set both" in message:
+        return "add the other, or delete this one"
+    if "from 1, got 0" in message:
+        return "write a number from 1"
+    if "or one of" in message:
+        return "write one of these"
+    return "write for example redis://HOST:6379/0" if "redis://" in message else ""
 
 
 def _code(message: str, *, whole_block: bool) -> str:
@@ -152,11 +186,12 @@ def _limited(error: ErrorDetails, value: object) -> Complaint:
     kind = error["type"]
     if kind in _LIMITS:
         name, words = _LIMITS[kind]
-        return Complaint("AR204", f"{words} {_limit(context[name], value)}, got {shown(value)}")
+        limit = _limit(context[name], value)
+        return Complaint("AR204", f"{words} {limit}, got {shown(value)}", f"write {_SIDES[name]} {limit}")
     if kind == "finite_number":
-        return Complaint("AR204", f"must be a finite number, got {shown(value)}")
+        return Complaint("AR204", f"must be a finite number, got {shown(value)}", "write a plain number")
     if kind in ("too_short", "string_too_short"):
-        return Complaint("AR204", "must not be empty")
+        return Complaint("AR204", "must not be empty", "write something, or leave the key out")
     if kind == "string_pattern_mismatch":
         return _malformed(context["pattern"], value)
     return Complaint("AR203", error["msg"][:1].lower() + error["msg"][1:])

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from aioresilience.config.checking import Checker
-from aioresilience.config.complaints import Spot, complain, model_in
+from aioresilience.config.complaints import AS_BLOCK, Spot, complain, model_in
 from aioresilience.config.diagnostics import suggest
 from aioresilience.config.document import NAME_PATTERN, About, ClassRule, Extending, Frame, Override, Part, PolicyFrame
 from aioresilience.config.inherit import Inheritance
@@ -17,6 +17,7 @@ from aioresilience.config.interpolate import Absent
 from aioresilience.config.places import Block, Items, Node, Path, Place
 from aioresilience.config.report import Report, either, shown
 from aioresilience.config.slips import meant
+from aioresilience.config.syntax import mend_entry
 from aioresilience.config.vocabulary import IN_OVERLAY, POLICY_MAPS, TOP_LEVEL, Vocabulary
 from aioresilience.config.wording import Complaint, choice, malformed_name
 from aioresilience.units import Rate
@@ -107,6 +108,9 @@ class Written:
                 self._complain(malformed_name(name), blocks.key_place(name), path)
             if isinstance(block, Block):
                 yield name, block
+            elif name in self._patterns and path[-1:] in (("policies",), ("templates",)):
+                hint = "if it is meant for the policy above, indent it below that name"
+                self._expected("a block", block, blocks.value_place(name), (*path, name), hint)
             elif block is not None or not blocks.value_place(name).shadows:
                 self._no_block(name, block, blocks, path)
 
@@ -151,9 +155,8 @@ class Written:
             return
         path = (*path, key)
         if not isinstance(block, Block):
-            self._expected(
-                "a block", block, policy.value_place(key), path, meant("AR203", "a block", block, whole=True)
-            )
+            hint = meant("AR203", "a block", block, whole=True) or _block_hint(block)
+            self._expected("a block", block, policy.value_place(key), path, hint)
             return
         if "use" in block:
             block = self._use(key, block, path)
@@ -175,7 +178,8 @@ class Written:
             hint = "move it to the block under shared, or write use: null"
             self._report.add("AR215", block.key_place(other), message, hint=hint, path=(*path, other))
         if path[0] == "shared":
-            self._report.add("AR215", block.key_place("use"), "a shared block cannot use another", path=(*path, "use"))
+            message, hint = "a shared block cannot use another", "write the fields of that block here"
+            self._report.add("AR215", block.key_place("use"), message, hint=hint, path=(*path, "use"))
         else:
             self._shared(key, block, (*path, "use"))
         return without(block, ("use", *beside))
@@ -232,7 +236,8 @@ class Written:
         spot = Spot(one, path, overrides.value_place(index), Override, ("set",), elsewhere)
         complain(self._report, spot, _open(checked.errors))
         if one.get("set") is None:
-            self._report.add("AR202", overrides.value_place(index), "the field 'set' is missing", path=path)
+            message, hint = "the field 'set' is missing", "add what it changes, such as set: {timeout: 3s}"
+            self._report.add("AR202", overrides.value_place(index), message, hint=hint, path=path)
         else:
             self.policy(one["set"], (*path, "set"), FRAMES["set"], one, "set")
 
@@ -261,10 +266,8 @@ def without(block: Block, keys: Collection[str]) -> Block:
 def _block_hint(value: Node) -> str:
     if isinstance(value, Items):
         return "write each entry as 'name:' with its fields indented below, without '- '"
-    near = re.match(r"([\w.-]+):[^\s/]", value) if isinstance(value, str) else None
-    return (
-        f"write a space after the ':' of '{near[1]}:'" if near else "write its fields below, each on a line, indented"
-    )
+    words = " ".join(value.split()[:2]) if isinstance(value, str) else ""
+    return (mend_entry(words) if " " in words or ":" in words else "") or AS_BLOCK
 
 
 def _fitting(name: str, key: str, known: Node) -> str:

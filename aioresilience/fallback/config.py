@@ -99,7 +99,12 @@ class FallbackConfig(PatternConfig):
     _plain_values = field_validator("fallback", "value", mode="before")(_own_value)
 
     @model_validator(mode="after")
-    def _one(self) -> FallbackConfig:
+    def _one(self, info: ValidationInfo) -> FallbackConfig:
+        said = self.model_fields_set.intersection(("fallback", "value", "call", "chain"))
+        if info.context is not None and not said and self.mode != "off":  # in Python, as in 0.2, nothing means None
+            raise ValueError(
+                "nothing is said to stand in for a result; write value, call or chain: value: null returns null"
+            )
         given = [name for name in ("fallback", "value", "call", "chain") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"choose one of {' and '.join(given)}; null removes what was inherited")

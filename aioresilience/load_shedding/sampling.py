@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import math
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from aioresilience.extras import install, is_installed, needs
 from aioresilience.load_shedding import cgroup
 from aioresilience.logging import log_error
 
@@ -34,15 +34,8 @@ Reader = Callable[[], Sample]
 
 def require_psutil() -> None:
     """Raise ModuleNotFoundError that names the extra when psutil is not installed; imports nothing."""
-    try:
-        missing = importlib.util.find_spec("psutil") is None
-    except ValueError:  # a module without a spec, as put into sys.modules by hand
-        missing = False
-    if missing:
-        raise ModuleNotFoundError(
-            "sampling CPU and memory needs psutil, which is not installed: pip install 'aioresilience[system]'",
-            name="psutil",
-        )
+    if not is_installed("psutil"):
+        raise ModuleNotFoundError(f"{needs('sampling', 'system')}: {install('system')}", name="psutil")
 
 
 class SystemReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ from aioresilience.clock import Clock
 from aioresilience.config import AnySource, ConfigError, Document, FileSource, PolicySpec, TextSource, diagnose, load
 from aioresilience.config.load import paced
 from aioresilience.config.process import PREFIX, process_settings
+from aioresilience.extras import LIBRARIES, install, is_installed, needs
 from aioresilience.pattern import AnyPattern
 from aioresilience.registry.fingerprint import Fingerprint, fingerprint
 from aioresilience.registry.sources import file_sources, read_settled
 
 TRIES: Final = 5
 """How often a set of files is read that changes meanwhile."""
-LIBRARIES: Final = {"redis": "redis", "system": "psutil"}
-"""What an extra of patterns installs."""
 REST: Final = 50e-6
 """Seconds of a pause in the work: long enough for a waiting thread to take the interpreter, which sleep(0) is not."""
 
@@ -127,24 +125,16 @@ class Loader:
 
 def _refuse_lacking(document: Document) -> None:
     """Raise ConfigError where a policy needs what is not installed here: its calls would raise instead."""
-    rest, found, lacking = pace(), [], {extra for extra, library in LIBRARIES.items() if not _is_installed(library)}
+    rest, found, lacking = pace(), [], {extra for extra, library in LIBRARIES.items() if not is_installed(library)}
     for name, policy in document.policies.items() if lacking else ():
         rest()
         for key, config in policy.patterns:
             extra = config.needs
             if extra in lacking and (config.mode or policy.mode) != "off":
-                message = f"{key} needs {LIBRARIES[extra]}, which is not installed here"
-                hint = f"pip install 'aioresilience[{extra}]'"
-                found.append(diagnose("AR325", None, message, hint=hint, path=("policies", name, key)))
+                path = ("policies", name, key)
+                found.append(diagnose("AR325", None, needs(key, extra), hint=install(extra), path=path))
     if found:
         raise ConfigError(found)
-
-
-def _is_installed(library: str) -> bool:
-    try:
-        return importlib.util.find_spec(library) is not None
-    except ValueError:  # a module without a spec, as put into sys.modules by hand
-        return True
 
 
 def _note(looked: dict[str, Fingerprint], path: str) -> None:

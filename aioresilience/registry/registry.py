@@ -68,7 +68,7 @@ class Registry:
             document, error = loader.own({}, loader.looked), None
         except ConfigError as caught:
             if fallback is None:
-                raise
+                raise caught.with_traceback(None) from caught.__cause__
             document, error = self._fall_back(fallback, caught), caught
         self.ledger = Ledger(document, applied_at=self.clock.wall(), ended=set(document.ended), seen=document.files)
         if error is not None:

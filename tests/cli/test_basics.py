@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from aioresilience import cli
+from aioresilience.cli.app import OTHER_WORDS
 from aioresilience.config import ConfigError, FileSource, load
 from aioresilience.config.reading import read
 from aioresilience.policy import BUILTIN
@@ -155,9 +156,32 @@ def test_init_never_overwrites(run, write):
     result = run("init")
     assert (result.exit_code, path.read_text()) == (2, "version: 1\n\n")
     assert "is there already" in result.output
-    lost = run("init", "nowhere/r.yaml")
-    assert (lost.exit_code, "there is no folder nowhere" in lost.output) == (2, True)
     assert run("init", ".").exit_code == 2
+
+
+def test_init_makes_the_folder_of_the_file(run, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("init", "ops/resilience.yaml")
+    assert result.exit_code == 0, result.output
+    assert run("check", "ops/resilience.yaml").exit_code == 0
+    assert Path("ops/resilience.schema.json").is_file()
+
+
+def test_a_word_of_another_tool_points_to_the_command(run):
+    for word, command in OTHER_WORDS.items():
+        result = run(word, "resilience.yaml", "--strict")
+        assert (result.exit_code, f"it is called {command}," in result.output) == (2, True)
+    assert "lint" not in run("--help").output
+
+
+@pytest.mark.parametrize("words", [["check"], ["explain"], ["render"]])
+def test_an_environment_for_a_file_without_any_is_told(run, write, words):
+    write("policies: {a: {timeout: 2s}}")
+    result = run(*words, "resilience.yaml", "-e", "nope")
+    assert result.exit_code == 0
+    assert "there are no environments, so -e nope changes nothing" in result.stderr
+    write("policies: {a: {timeout: 2s}}\nenvironments: {nope: {}}")
+    assert "changes nothing" not in run(*words, "resilience.yaml", "-e", "nope").stderr
 
 
 def test_init_leaves_a_schema_alone(run, write):

@@ -25,6 +25,10 @@ ELSEWHERE = {
 """Ids that no file of the corpus gives, and why."""
 
 
+WITHOUT_A_LINE = {"AR315", "AR318", "AR319", "AR320", "AR323", "AR324"}
+"""Ids of what concerns a whole file, or a variable."""
+
+
 @pytest.fixture(autouse=True)
 def _in_the_folder(monkeypatch):
     monkeypatch.chdir(corpus.HERE / "bad")
@@ -54,6 +58,14 @@ def test_a_bad_file_gives_the_same_ids_at_the_same_lines_without_libyaml(path, m
     slow = [(one.id, one.line) for one in corpus.findings(path).diagnostics]
     assert fast
     assert slow == fast if path not in OF_READING else [one for one, _ in slow] == [one for one, _ in fast]
+
+
+@pytest.mark.parametrize("path", corpus.BAD, ids=lambda path: path.stem)
+def test_every_finding_says_where_what_and_how_to_mend_it(path):
+    for one in corpus.findings(path).diagnostics:
+        assert one.hint or one.id == "AR199", f"{one}"  # the last of many shows what stood there
+        assert one.message
+        assert one.line or one.id in WITHOUT_A_LINE, f"{one}"
 
 
 def test_every_id_occurs_in_the_corpus():

@@ -59,7 +59,8 @@ def test_a_place_without_a_file_has_no_picture():
         "environment AIORESILIENCE_POLICIES__X__TIMEOUT: error AR205 policies.x.timeout: this is not a duration\n"
         "      = write 2s"
     )
-    assert str(diagnose("AR205", None, "wrong")) == "code <unknown>: error AR205: wrong"
+    fix = "write for example 500ms, 2s or 1m30s"
+    assert str(diagnose("AR205", None, "wrong")) == f"code <unknown>: error AR205: wrong\n      = {fix}"
 
 
 def test_a_merged_value_shows_what_it_lies_over():
@@ -81,10 +82,10 @@ def test_control_and_direction_characters_never_reach_a_terminal():
 
 
 def test_the_caret_stands_under_the_token_after_tabs_and_wide_characters():
-    picture = str(finding("a:\t支払 bad\n", "bad")).splitlines()[1:]
+    picture = str(finding("a:\t支払 bad\n", "bad", hint="no")).splitlines()[1:]
     assert picture[0] == "    1 | a:    支払 bad"
-    assert picture[1] == "      | " + " " * len("a:    ") + " " * 4 + " ^^^"
-    assert str(finding("e\u0301 bad", "bad")).splitlines()[2] == "      |   ^^^"
+    assert picture[1] == "      | " + " " * len("a:    ") + " " * 4 + " ^^^ no"
+    assert str(finding("e\u0301 bad", "bad", hint="no")).splitlines()[2] == "      |   ^^^ no"
 
 
 def test_very_long_lines_are_clipped_around_the_caret():
@@ -96,7 +97,7 @@ def test_very_long_lines_are_clipped_around_the_caret():
 
 
 def test_a_very_long_token_is_clipped():
-    assert all(len(line) < 130 for line in str(finding("a: " + "x" * 9000, "x" * 9000)).splitlines())
+    assert all(len(line) < 130 for line in str(finding("a: " + "x" * 9000, "x" * 9000, hint="no")).splitlines())
 
 
 def test_secrets_are_masked_in_every_part():
@@ -108,8 +109,8 @@ def test_secrets_are_masked_in_every_part():
 
 
 def test_a_token_that_is_a_secret_is_masked_under_its_caret():
-    one = finding("url: s3cr3t bad\n", "s3cr3t", secrets=frozenset(["s3cr3t"]))
-    assert str(one).splitlines()[1:] == ["    1 | url: *** bad", "      |      ^^^"]
+    one = finding("url: s3cr3t bad\n", "s3cr3t", hint="no", secrets=frozenset(["s3cr3t"]))
+    assert str(one).splitlines()[1:] == ["    1 | url: *** bad", "      |      ^^^ no"]
 
 
 def test_secrets_of_an_error_reach_all_its_findings():

@@ -24,6 +24,7 @@ SCHEMA = json_schema(BUILTIN)
 VALIDATOR = Draft7Validator(SCHEMA)
 
 ONLY_THE_READER_KNOWS = {
+    "ar214-fallback-of-nothing": "a block may get what it lacks from a template",
     "ar202-rate": "a block may get what it lacks from a template",
     "ar202-rate-through-template": "a block may get what it lacks from a template",
     "ar204-not-finite": "JSON has no such numbers",

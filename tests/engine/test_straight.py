@@ -1,7 +1,9 @@
 """Critical sections are straight-line bytecode: no other thread of an interpreter with a GIL comes in between."""
 
+import ctypes
 import dis
 import itertools
+import signal
 
 import pytest
 
@@ -13,12 +15,18 @@ from aioresilience.policy.shape import shape_of
 from aioresilience.straight import STRAIGHT
 from tests.contract.stacks import GUARDS, SMALL, key_of
 
-CALLS = ("CALL", "CALL_FUNCTION_EX")
-RISKY = ("BUILD_", "MAKE_", "FOR_ITER", "GET_ITER", "BEFORE_WITH", "YIELD", "IMPORT_")
+CALLS = ("CALL", "CALL_KW", "CALL_FUNCTION_EX")
+RISKY = ("BUILD_", "MAKE_", "FOR_ITER", "GET_ITER", "GET_AWAITABLE", "BEFORE_WITH", "SEND", "YIELD", "IMPORT_")
+JUMPS = {*dis.hasjrel, *dis.hasjabs}
+LEAVES = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
+
+
+def steps_of(code):
+    return [step for step in dis.get_instructions(code) if step.opname not in ("PRECALL", "CACHE")]
 
 
 def risks(function):
-    steps = [step for step in dis.get_instructions(function) if step.opname not in ("PRECALL", "CACHE")]
+    steps = steps_of(function)
     found = [step.opname for step in steps if is_risk(step.opname) and step.opname not in CALLS]
     places = {step.offset: number for number, step in enumerate(steps)}
     for step, after in itertools.pairwise(steps):
@@ -38,12 +46,95 @@ def test_what_could_be_interrupted_is_seen():
     def calls(self):
         self.free -= len(self.line)
 
+    def calls_by_name(self):
+        self.free -= self.line(key=1)
+
     def loops(self):
         while self.free:
             self.free -= 1
 
+    async def waits(self):
+        self.free = self.free - await self.line
+
+    def branches(self):
+        free = self.free
+        for _ in self.line:
+            pass
+        self.free = free - 1
+
     assert risks(calls)
+    assert risks(calls_by_name)
     assert risks(loops)
+    for function in (calls, calls_by_name, waits, branches):
+        assert [path for name, path in changes(function.__code__) if name == "free" and path], function
+
+
+class Section:
+    """Rings the alarm for itself, and notes at its end whether the interpreter has looked at it by then."""
+
+    def __init__(self):
+        self.rung = self.seen = False
+        self.free, self.line, self.key = 1.5, {"key": 1}, "key"
+
+    def ring(self, *_):
+        self.rung = True
+
+    def straight(self, alarm, number, when):
+        nothing = alarm - number
+        self.line[self.key] = when
+        if self.key in self.line and nothing is not None:
+            if NEVER or self.free < self.line[self.key]:
+                self.free += 1
+                now = when
+            else:
+                now = nothing
+            self.line[self.key] = now + 2
+        self.seen = self.rung
+
+    def calling(self, alarm, number, when):
+        alarm - number
+        max(number, 1)
+        self.seen = self.rung
+
+    def looping(self, alarm, number, when):
+        alarm - number
+        while when:
+            when = None
+            if self.free:
+                continue
+        self.seen = self.rung
+
+
+NEVER = None
+
+
+class Alarm:
+    """Subtract a signal from it, and it has come: in C, so that the interpreter has nowhere to look yet."""
+
+    __sub__ = ctypes.pythonapi.PyErr_SetInterruptEx
+
+
+@pytest.mark.parametrize(("section", "seen"), [("straight", False), ("calling", True), ("looping", True)])
+def test_the_interpreter_looks_for_others_at_calls_and_backward_jumps_only(section, seen):
+    """It looks for signals where it lets other threads in."""
+    work = Section()
+    before = signal.signal(signal.SIGINT, work.ring)
+    try:
+        for _ in range(50):  # specialized by then
+            work.rung = False
+            getattr(work, section)(Alarm(), signal.SIGINT, 2.5)
+            assert work.seen is seen
+        assert work.rung, "it was never looked for"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_straight_sections_consist_of_nothing_else():
+    tried = {step.opname for step in steps_of(Section.straight)}
+    used = {step.opname for function in STRAIGHT for step in steps_of(function)}
+    assert {name for name in used - tried if "JUMP_IF" not in name} <= {*CALLS, *LEAVES, "LOAD_METHOD"}
+    assert "JUMP_FORWARD" in used
+    assert all("BACKWARD" not in name for name in used)
 
 
 def test_every_machine_has_its_sections_marked():
@@ -64,7 +155,7 @@ def frame_of(cls):
 
 def changes(code):
     """Return each attribute that is read and written back, with what the frame does on every path in between."""
-    steps = [step for step in dis.get_instructions(code) if step.opname not in ("PRECALL", "CACHE")]
+    steps = steps_of(code)
     places = {step.offset: number for number, step in enumerate(steps)}
     for start, step in enumerate(steps):
         if step.opname == "LOAD_ATTR":
@@ -85,13 +176,10 @@ def paths(steps, places, at, name):
             continue
         seen.add((at, path))
         then = (step.opname,) if is_risk(step.opname) and not path else path
-        if "JUMP" in step.opname:
+        if step.opcode in JUMPS:
             todo.append((places[step.argval], then))
         if step.opname not in ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"):
             todo.append((at + 1, then))
-
-
-LEAVES = ("RETURN_VALUE", "RAISE_VARARGS", "RERAISE")
 
 
 def is_risk(name):

@@ -44,12 +44,17 @@ class Document:
         if inspect.iscoroutine(waiting):
             self.runner.run(waiting)
 
-    def command(self, line: int, text: str) -> None:
-        """Run a shell command, which must exit with 0, or with the code in a comment at its end: `# exit 1`."""
+    def command(self, line: int, text: str, places: list[str]) -> None:
+        """Run a shell command, which must exit with 0, or with the code in a comment at its end: `# exit 1`.
+
+        The `places` in files that the document shows below it must stand in what it prints.
+        """
         told = re.search(r"#\s*exit (\d+)\s*$", text)
         expected = int(told[1]) if told else 0
         done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == expected, f"exit code {done.returncode}: {text}\n{done.stdout}{done.stderr}"
+        missing = [place for place in places if place not in done.stdout + done.stderr]
+        assert not missing, f"it does not print {missing}: {text}\n{done.stdout}{done.stderr}"
 
     def check(self, line: int, name: str, refused: str | None) -> None:
         """Have a configuration checked; it must be fine, or be refused with the given diagnostic."""

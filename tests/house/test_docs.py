@@ -53,6 +53,11 @@ class Block:
         lines = prompted or lines  # what stands below a prompt is what the command prints
         return [command for line in lines if COMMAND.match(command := line.strip().removeprefix("$ "))]
 
+    def places_below(self, command: str) -> list[str]:
+        """Return the places in files that stand in what a command is said to print."""
+        printed = self.text.replace("\\\n", " ").partition(f"$ {command}")[2].partition("\n$ ")[0]
+        return re.findall(r"[\w./-]+\.ya?ml:\d+:\d+", printed)
+
     def steps(self) -> Iterator[dict[str, object]]:
         """Say what is to be done, in order."""
         name = self.name or f"block-{self.line}.yaml"
@@ -63,7 +68,8 @@ class Block:
         elif self.language in PYTHON:
             yield {"do": "python", "line": self.line, "text": self.text}
         elif self.language in SHELL:
-            yield from ({"do": "command", "line": self.line, "text": command} for command in self.commands)
+            for command in self.commands:
+                yield {"do": "command", "line": self.line, "text": command, "places": self.places_below(command)}
 
 
 def blocks_of(markdown: str) -> Iterator[Block]:
@@ -161,6 +167,23 @@ def relative(path: Path) -> str:
 def test_every_block_of_the_document_runs(document: Path, tmp_path: Path):
     wrong = run(document, tmp_path)
     assert not wrong, wrong
+
+
+def test_the_first_steps_can_be_pasted_at_the_prompt(tmp_path: Path):
+    blocks = list(blocks_of((ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")))
+    for block in blocks:
+        if block.name:
+            (tmp_path / block.name).write_text(block.text, encoding="utf-8")
+    pasted = [block.text for block in blocks if block.language in PYTHON and block.not_run is None]
+    typed = "\n".join([*pasted, "print('and', 'so on')", ""])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIORESILIENCE_", "COV_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "asyncio"], cwd=tmp_path, env=clean, input=typed, capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    assert len(pasted) >= 5
+    assert not re.findall(r"^\w*Error\b.*", done.stderr, re.M), done.stderr
+    assert "and so on" in done.stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=relative)

@@ -14,7 +14,7 @@ HOUSE = Path(__file__).parents[2] / "aioresilience"
 
 # Bottom up. A module imports from lower floors only.
 FLOORS = (
-    ("exceptions", "events", "logging", "units", "clock", "resources", "straight", "forks", "collector"),
+    ("exceptions", "events", "logging", "units", "clock", "resources", "extras", "straight", "forks", "collector"),
     (
         *("callables", "timers", "scope", "waiters", "calls", "failures", "fields", "counts", "modes"),
         *("pattern", "recovering", "guard", "bound", "backends"),

@@ -11,6 +11,7 @@ from aioresilience.config.spec import PolicySpec
 from aioresilience.load_shedding import LoadSheddingConfig
 from aioresilience.retry import RetryConfig
 from aioresilience.timeout import DeadlineConfig, TimeoutConfig
+from aioresilience.units import format_duration
 
 
 def retrying(spec: PolicySpec) -> RetryConfig | None:
@@ -54,6 +55,15 @@ def one_call_trips(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
         message = f"one call of {retry.max_attempts} attempts reaches the threshold of {threshold} failures"
         hint = f"write {retry.max_attempts + 1} or more, or use a failure_rate"
         yield found("AR409", spec, ("circuit_breaker", "failure_threshold"), message, hint)
+
+
+def first_delay_over_longest(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:
+    """AR421: the longest delay bounds the first one too, so that all are alike."""
+    retry = retrying(spec)
+    if retry and retry.initial_delay > retry.max_delay > 0:
+        first, longest = format_duration(retry.initial_delay), format_duration(retry.max_delay)
+        message = f"a first delay of {first} is longer than the longest of {longest}, so that every delay is {longest}"
+        yield found("AR421", spec, ("retry", "initial_delay"), message, f"write {longest} or less, or raise max_delay")
 
 
 def shedder_beside_retry(_: Subject, spec: PolicySpec) -> Iterator[Diagnostic]:

@@ -36,6 +36,7 @@ POLICY_RULES: Final[tuple[PolicyRule, ...]] = (
     retrying.no_bound,
     retrying.idempotent_unsaid,
     retrying.one_call_trips,
+    retrying.first_delay_over_longest,
     retrying.shedder_beside_retry,
 )
 ELSEWHERE: Final = frozenset({"AR416", "AR417"})

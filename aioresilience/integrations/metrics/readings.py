@@ -42,7 +42,8 @@ def summed(*fields: str) -> Read:
 
     def read(view: View) -> Iterator[Reading]:
         for row in view.rows:
-            numbers = [number for state in row.states if (number := _number(state, fields)) is not None]
+            states = () if row.shown.isdisjoint(fields) else row.states
+            numbers = [number for state in states if (number := _number(state, fields)) is not None]
             if numbers:
                 yield (row.policy, row.pattern), sum(numbers)
 
@@ -72,14 +73,15 @@ def _number(state: Mapping[str, object], fields: tuple[str, ...]) -> float | Non
 def timed_out(view: View) -> Iterator[Reading]:
     """Read the calls that timeouts and deadlines cut."""
     return (
-        ((row.policy, row.pattern), float(str(row.own["timed_out"]))) for row in view.rows if "timed_out" in row.own
+        ((row.policy, row.pattern), float(str(row.own["timed_out"]))) for row in view.rows if "timed_out" in row.shown
     )
 
 
 def circuits(view: View) -> Iterator[Reading]:
     """Count circuits by state: those of the partitions where there are any."""
     for row in _of(view, "circuit_breaker"):
-        states = [str(state["state"]) for state in (row.states[1:] if row.partitioned else row.states)]
+        all_states = row.states
+        states = [str(state["state"]) for state in (all_states[1:] if row.partitioned else all_states)]
         for name in CIRCUIT_STATES:
             yield (row.policy, name), states.count(name)
 
@@ -99,8 +101,8 @@ def stopped(view: View) -> Iterator[Reading]:
 def budget(view: View) -> Iterator[Reading]:
     """Read what is left of retry budgets."""
     for row in _of(view, "retry"):
-        budget = cast("Mapping[str, float] | None", row.own["budget"])
-        if budget is not None and not row.partitioned:
+        budget = None if row.partitioned else cast("Mapping[str, float] | None", row.own["budget"])
+        if budget is not None:
             yield (row.policy,), budget["left"]
 
 

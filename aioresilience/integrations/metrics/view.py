@@ -24,15 +24,35 @@ NEVER_A_REJECTION: Final = frozenset({"CALL_FAILED", "THRESHOLD_EXCEEDED"})
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One pattern of one policy, or a shared block; `states` are those of its partitions too, `own` its own."""
+    """One pattern of one policy, or a shared block.
+
+    States are made when a metric asks: those of ten thousand policies together would be much for the collector.
+    """
 
     policy: str
     pattern: str
-    counts: Counts
-    own: State
-    states: tuple[State, ...]
+    instance: AnyPattern
+    twins: tuple[AnyPattern, ...]
+    """The instances of its partitions."""
     partitioned: bool
     is_guard: bool
+    shown: frozenset[str]
+    """The fields of its state."""
+
+    @property
+    def counts(self) -> Counts:
+        """How its calls ended, those of its partitions included."""
+        return self.instance.counts
+
+    @property
+    def own(self) -> State:
+        """Its own state."""
+        return self.instance.status()
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Its own state and those of its partitions."""
+        return (self.own, *(twin.status() for twin in self.twins))
 
     @property
     def rejections(self) -> Iterator[tuple[str, int]]:
@@ -72,13 +92,14 @@ class View:
     def _rows(self) -> list[Row]:
         """Look at each instance; one that several policies share is named after its block."""
         found: dict[int, Row] = {}
+        fields: dict[type[AnyPattern], frozenset[str]] = {}
         breathe = pace()
         for policy in self.policies:
             breathe()
             for pattern in self.registry.builder.present(policy):
                 if id(pattern) not in found:
-                    found[id(pattern)] = _row(pattern, policy)
-        return [*found.values(), *(_row(pattern, None) for pattern in self._patterns)]
+                    found[id(pattern)] = _row(pattern, policy, fields)
+        return [*found.values(), *(_row(pattern, None, fields) for pattern in self._patterns)]
 
     def forget(self, breathe: Callable[[], None]) -> None:
         """Let go of the rows one by one; those that are read afterwards are new ones."""
@@ -88,11 +109,12 @@ class View:
             breathe()
 
 
-def _row(pattern: AnyPattern, policy: Policy | None) -> Row:
+def _row(pattern: AnyPattern, policy: Policy | None, fields: dict[type[AnyPattern], frozenset[str]]) -> Row:
     partitions = None if policy is None else policy.partitions
-    twins = [] if partitions is None else partitions.instances(pattern)
-    own = pattern.status()
+    twins = () if partitions is None else tuple(partitions.instances(pattern))
     name = pattern.policy or (pattern.name if policy is None else policy.name)
-    states = (own, *(twin.status() for twin in twins))
+    shown = fields.get(type(pattern))
+    if shown is None:  # those of a class show the same
+        shown = fields[type(pattern)] = frozenset(pattern.status())
     split = partitions is not None and pattern.splits
-    return Row(name, pattern.key, pattern.counts, own, states, split, isinstance(pattern, Guard))
+    return Row(name, pattern.key, pattern, twins, split, isinstance(pattern, Guard), shown)

@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from aioresilience import BulkheadFullError, CircuitBreaker, CircuitConfig, Registry
-from aioresilience.integrations.metrics import CATALOGUE
+from aioresilience.integrations.metrics import CATALOGUE, View
 from aioresilience.integrations.prometheus import ResilienceCollector, register
 from aioresilience.registry import loading
 from aioresilience.testing import VirtualClock
@@ -334,6 +334,24 @@ async def test_a_scrape_of_many_policies_works_in_short_steps(monkeypatch):
         longest.append(max(after - before for before, after in itertools.pairwise(breaths)))
     assert min(longest) < 0.01
     assert gc.isenabled()
+
+
+async def test_what_a_scrape_keeps_for_its_time_is_little_to_the_collector():
+    """The collector goes through it in one step: with ten thousand policies whatever is kept of each counts."""
+    policies = {f"p{number}": {"timeout": 2, "bulkhead": 3, "retry": 3, "circuit_breaker": {}} for number in range(100)}
+    registry = Registry.from_mapping({"version": 1, "policies": policies}, environ={})
+    for name in registry:
+        await registry.get(name).call(fine)
+    look = View(registry, ())
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        rows = sum(1 for _ in look.rows)
+        assert rows == 4 * len(registry)
+        assert len(gc.get_objects()) - before < 1.2 * rows + 50
+    finally:
+        gc.enable()
 
 
 def test_registering_reads_nothing_and_needs_no_registry_yet():

@@ -132,7 +132,7 @@ def test_eight_threads_count_every_first_attempt_and_overspend_nothing():
 
 
 def test_the_fast_path_of_a_deposit_is_never_interrupted():
-    """CPython 3.11 switches threads at function entry, backward jumps and after calls: the increment has none."""
+    """CPython switches threads at function entry, backward jumps and after calls: the increment has none."""
     import dis
 
     ops = [one for one in dis.get_instructions(Budget.deposit) if one.opname != "CACHE"]
