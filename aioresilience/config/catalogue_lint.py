@@ -111,7 +111,9 @@ LINT: Mapping[str, Entry] = {
     "AR416": Entry(
         "The code names a policy that the file does not have.",
         "The name stands in `@resilient(…)` or `registry.get(…)`, and no policy has it: the service fails there.",
-        "Correct the name, or add the policy. Under `on_unknown_policy: default` this is a warning.",
+        "Correct the name, or add the policy.",
+        "",
+        "warning",
     ),
     "AR417": Entry(
         "No code uses the policy.",

@@ -231,16 +231,6 @@ def test_names_in_code_are_compared_both_ways_without_importing_it(code):
     assert code(source) == [("AR416", "service.py", 2), ("AR417", "r.yaml", 3)]
 
 
-@pytest.mark.parametrize(("said", "severity"), [("error", "error"), ("default", "warning")])
-def test_a_name_that_the_file_lacks_is_as_bad_as_what_the_service_makes_of_it(tmp_path, said, severity):
-    (tmp_path / "service.py").write_text('registry.get("nope")\n')
-    document = load(
-        TextSource(f"version: 1\nsettings: {{on_unknown_policy: {said}}}"), patterns=BUILTIN, in_service=False
-    )
-    found = list(compare_code(document, uses_in(tmp_path)))
-    assert [(one.id, one.severity) for one in found] == [("AR416", severity)]
-
-
 @pytest.mark.parametrize(
     "use",
     [

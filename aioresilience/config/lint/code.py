@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from aioresilience.config.diagnostics import Diagnostic, Severity, diagnose, suggest
+from aioresilience.config.diagnostics import Diagnostic, diagnose, suggest
 from aioresilience.config.lint.run import ELSEWHERE, silenced, useless
 from aioresilience.config.places import Block, Place, Source
 from aioresilience.config.spec import Document
@@ -100,12 +100,11 @@ def compare_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic
 
 
 def _only_in_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
-    severity: Severity = "warning" if document.settings.on_unknown_policy == "default" else "error"
     for use in uses:
         if use.name not in document.policies:
             near = suggest(use.name, document.policies)
             hint = f"did you mean '{near}'?" if near else "add it under policies"
-            yield diagnose("AR416", use.place, f"no policy is named '{use.name}'", hint=hint, severity=severity)
+            yield diagnose("AR416", use.place, f"no policy is named '{use.name}'", hint=hint)
 
 
 def _only_in_file(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
