@@ -66,6 +66,10 @@ YAML_ALONE = {
 """What the server, unlike our reader, takes for good YAML, by the reader's diagnostic."""
 
 
+STILL_TYPED = {"people-no-space-in-braces"}
+"""Files with a key in braces that has no value, which the server takes for one that somebody is typing."""
+
+
 def readable(path: Path) -> str | None:
     try:
         return path.read_bytes().decode()
@@ -82,7 +86,8 @@ def test_server_and_schema_judge_the_whole_corpus_alike(server):
             assert found or ids & YAML_ALONE.keys(), path.stem
             differing |= set() if found else ids
         else:
-            assert bool(found) is not VALIDATOR.is_valid(reading.root), (path.stem, found)
+            alike = bool(found) is not VALIDATOR.is_valid(reading.root)
+            assert alike is not (path.stem in STILL_TYPED), (path.stem, found)
     assert set(YAML_ALONE) <= differing, "these are no difference any more"
 
 
