@@ -17,9 +17,9 @@ from tests.contract.test_cancel_sweep import ALONE, FIRST, NAMES, SECOND, Way, r
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(asyncio, "eager_task_factory"), reason="before CPython 3.12 every task begins with the loop's next turn"
-)
+if not hasattr(asyncio, "eager_task_factory"):
+    pytest.skip("before CPython 3.12 every task begins with the loop's next turn", allow_module_level=True)
+
 PATTERN = pytest.mark.parametrize("cls", EVERY, ids=key_of)
 FIVE = """
 version: 1
