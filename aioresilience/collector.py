@@ -22,18 +22,36 @@ class _Pauses:
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep the cyclic collector from running over a growing tree; nests, also across threads."""
+    _pause()
+    try:
+        yield
+    finally:
+        _resume()
+
+
+@contextmanager
+def collector_resumed() -> Iterator[None]:
+    """Let the collector run within `collector_paused` while something is waited for, which may hang."""
+    _resume()
+    try:
+        yield
+    finally:
+        _pause()
+
+
+def _pause() -> None:
     with _Pauses.lock:
         if _Pauses.holders == 0:
             _Pauses.was_enabled = gc.isenabled()
             gc.disable()
         _Pauses.holders += 1
-    try:
-        yield
-    finally:
-        with _Pauses.lock:
-            _Pauses.holders -= 1
-            if _Pauses.holders == 0 and _Pauses.was_enabled:
-                gc.enable()
+
+
+def _resume() -> None:
+    with _Pauses.lock:
+        _Pauses.holders -= 1
+        if _Pauses.holders == 0 and _Pauses.was_enabled:
+            gc.enable()
 
 
 def _forget_pauses() -> None:

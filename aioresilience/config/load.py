@@ -93,8 +93,8 @@ def load(
         looked or (lambda path: None),
     )  # fmt: skip
     loading = _Loading(setting, Report())
-    gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)  # a read may hang
-    with collector_paused():
+    with collector_paused():  # from the first tree to the last policy
+        gathered = loading.gather(chosen, None if root is None else Path(root), max_bytes, read)
         return loading.document(chosen, gathered)
 
 

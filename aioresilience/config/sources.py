@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience import __version__, resources
+from aioresilience.collector import collector_resumed
 from aioresilience.config.checking import Checker
 from aioresilience.config.complaints import Spot, complain
 from aioresilience.config.diagnostics import suggest
@@ -134,7 +135,8 @@ class Gathering:
             return str(path) in self.ended
         self._seen.add(real)
         try:
-            data = self._read(path)
+            with collector_resumed():
+                data = self._read(path)
         except (OSError, ValueError) as error:
             self._unreadable(error, origin, place)
             return False

@@ -284,11 +284,11 @@ class Registry:
 
         Of all policies, or of those that are named: UnknownPolicyError where there is none of a name.
         """
-        return reporting.status(self, self._watcher, self._transaction.turn, names)
+        return reporting.status(self, self._watcher, self._transaction.begun(), names)
 
     def overview(self) -> dict[str, object]:
         """Return what `status` does without the policies, for who asks often."""
-        return reporting.overview(self, self._watcher, self._transaction.turn)
+        return reporting.overview(self, self._watcher, self._transaction.begun())
 
     def source_names(self) -> list[str]:
         """Return the sources as people know them, files by absolute path."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from aioresilience.collector import collector_paused
 from aioresilience.config import ConfigError, Diagnostic, Document, OverrideSpec, PolicySpec
@@ -19,9 +19,10 @@ from aioresilience.registry.results import Change, ReloadResult
 
 if TYPE_CHECKING:
     from aioresilience.registry.registry import Registry
-    from aioresilience.registry.turn import Turn
     from aioresilience.registry.watch import Watcher
 
+Reloading: TypeAlias = "dict[str, object] | None"
+"""What is under way: who began it, and how many seconds ago; None for nothing."""
 LOGGER: Final = "aioresilience.registry"
 SHOWN: Final = 20
 """Changes in a log line; the event has them all."""
@@ -127,14 +128,14 @@ def verify(registry: Registry) -> None:
         tell(registry, "name_unresolved", message, logging.WARNING, names=list(pending))
 
 
-def status(registry: Registry, watcher: Watcher, turn: Turn, names: Collection[str]) -> dict[str, object]:
+def status(registry: Registry, watcher: Watcher, reloading: Reloading, names: Collection[str]) -> dict[str, object]:
     """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
     document, breathe, policies = registry.ledger.document, pace(), {}
     shared: dict[AnyPattern, dict[str, object]] = {}
     with registry.lock:
         used, specs = dict(registry.policies), dict(registry.specs)
     with collector_paused():  # which would go through all of them again and again
-        state = overview(registry, watcher, turn)
+        state = overview(registry, watcher, reloading)
         gone = set(cast("list[str]", state["policies_retired"]))
         for name in sorted(names or {*document.policies, *used}):
             breathe()
@@ -152,7 +153,7 @@ def _retired(registry: Registry) -> set[str]:
     return set(own) - registry.document.policies.keys()
 
 
-def overview(registry: Registry, watcher: Watcher, turn: Turn) -> dict[str, object]:
+def overview(registry: Registry, watcher: Watcher, reloading: Reloading) -> dict[str, object]:
     """Return the registry's state without its policies."""
     ledger, now = registry.ledger, registry.clock.wall()
     document = ledger.document
@@ -170,7 +171,7 @@ def overview(registry: Registry, watcher: Watcher, turn: Turn) -> dict[str, obje
         "config_age_seconds": max(0.0, now - ledger.applied_at),
         "reloads": dict(ledger.reloads),
         "reloads_by_trigger": {trigger: dict(counts) for trigger, counts in list(ledger.triggers.items())},
-        "reloading": turn.status(),
+        "reloading": reloading,
         "watcher": watcher.status(),
         "backends": registry.builder.backends.status(),
         "overrides_active": [override.policy for override in document.overrides if override.active],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aioresilience.collector import collector_paused
@@ -37,17 +38,28 @@ class Transaction:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.turn = Turn()
+        self._turn = Turn()
+        self._reading = Turn()
+        """Whose turn it is to read the registry's own sources: it is taken before the other, and by nobody else."""
+
+    def begun(self) -> dict[str, object] | None:
+        """Return what is under way: who began it, and how many seconds ago."""
+        return self._turn.status() or self._reading.status()
 
     def reload(self, trigger: str, expected_revision: str | None) -> ReloadResult:
         """Apply the registry's own sources; a pinned document gives way only to changed files or an explicit call."""
-        self._touch_own(trigger)
         return self._told_of_turn(
-            trigger,
-            lambda: self._read_first(
-                self._read_own, trigger, lambda load: self._reload(load, trigger, expected_revision)
-            ),
+            trigger, lambda: self._own_first(trigger, lambda load: self._reload(load, trigger, expected_revision))
         )
+
+    def _own_first(self, trigger: str, work: Callable[[Load], T]) -> T:
+        """Read the registry's own sources, then work in the turn; who waits too long for another read is told so.
+
+        Who has the turn already, as a listener may, does not wait for those who wait for it.
+        """
+        with nullcontext() if self._turn.is_mine() else self._reading.taken(trigger):
+            self._touch_own(trigger)
+            return self._read_first(self._read_own, trigger, work)
 
     def _touch_own(self, trigger: str) -> None:
         if trigger != "file":  # the watcher has done so
@@ -60,9 +72,14 @@ class Transaction:
         except HeldError as error:
             return self._reject(error, trigger)
 
+    @contextmanager
+    def _taken(self, trigger: str) -> Iterator[None]:
+        with self._turn.taken(trigger), collector_paused():
+            yield
+
     def _in_turn(self, trigger: str, work: Callable[[], ReloadResult]) -> ReloadResult:
         def taken() -> ReloadResult:
-            with self.turn.taken(trigger):
+            with self._taken(trigger):
                 return work()
 
         return self._told_of_turn(trigger, taken)
@@ -74,10 +91,10 @@ class Transaction:
         """
         for _ in range(TRIES):
             before, load = self._present(), read()
-            with self.turn.taken(trigger):
+            with self._taken(trigger):
                 if self._present() == before:
                     return work(load)
-        with self.turn.taken(trigger):
+        with self._taken(trigger):
             return work(read())
 
     def _present(self) -> tuple[object, ...]:
@@ -88,8 +105,7 @@ class Transaction:
     def _read_own(self) -> Load:
         looked: dict[str, Fingerprint] = {}
         loader, known = self._registry.loader, self._registry.ledger.document.policies
-        with collector_paused():  # from the first tree to the last policy
-            given = attempt(lambda: loader.own(known, looked))
+        given = attempt(lambda: loader.own(known, looked))
 
         def load() -> Document:
             loader.looked = looked
@@ -170,8 +186,7 @@ class Transaction:
     def plan(self, sources: Sequence[AnySource] | None) -> Plan:
         """Look at what a document would change, with what the guards would say; change nothing."""
         if sources is None:
-            self._touch_own("plan")
-            return self._read_first(self._read_own, "plan", self._plan)
+            return self._own_first("plan", self._plan)
         return self._read_first(lambda: attempt(lambda: self._load(sources)), "plan", self._plan)
 
     def _plan(self, load: Load) -> Plan:
@@ -260,7 +275,7 @@ def attempt(read: Callable[[], Document]) -> Load:
     try:
         found.append(read())
     except Exception as error:
-        found.append(error.with_traceback(None))  # which has the trees
+        found.append(error.with_traceback(None) if isinstance(error, ConfigError) else error)  # which has the trees
 
     def load() -> Document:
         one = found.pop()

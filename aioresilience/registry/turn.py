@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from aioresilience.collector import collector_paused
 from aioresilience.config import ConfigError, diagnose
 
 LONGEST: Final = 30.0
@@ -20,10 +19,11 @@ class HeldError(ConfigError):
 
 
 class Holder(NamedTuple):
-    """Who has the turn, and since when, in monotonic seconds."""
+    """Who has the turn, since when, in monotonic seconds, and on which thread."""
 
     trigger: str
     since: float
+    thread: int
 
 
 class Turn:
@@ -35,16 +35,20 @@ class Turn:
 
     @contextmanager
     def taken(self, trigger: str) -> Iterator[None]:
-        """Hold the turn, with the collector paused; HeldError where another trigger has it for too long."""
+        """Hold the turn; HeldError where another trigger has it for too long."""
         if not self._lock.acquire(timeout=LONGEST):
             raise HeldError([diagnose("AR322", None, self._said())])
-        before, self._holder = self._holder, Holder(trigger, time.monotonic())
+        before, self._holder = self._holder, Holder(trigger, time.monotonic(), threading.get_ident())
         try:
-            with collector_paused():
-                yield
+            yield
         finally:
             self._holder = before
             self._lock.release()
+
+    def is_mine(self) -> bool:
+        """Tell whether this thread has the turn."""
+        holder = self._holder
+        return holder is not None and holder.thread == threading.get_ident()
 
     def _said(self) -> str:
         held = self.status()

@@ -117,16 +117,41 @@ def reload_that_hangs(file, monkeypatch):
 
 
 @pytest.mark.parametrize(("module", "name"), [(transaction, "touch"), (loading, "read_settled")])
-def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else(
-    file, reload_that_hangs, module, name
+def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_only_others_who_read_the_same(
+    file, monkeypatch, reload_that_hangs, module, name
 ):
     """The first look at the files, or the reading itself after it."""
     registry = Registry.from_file(file, environ={})
     reload_that_hangs(registry, module, name)
-    assert gc.isenabled() == (module is transaction)
-    assert registry.status()["reloading"] is None
+    assert gc.isenabled()
+    assert registry.status()["reloading"]["trigger"] == "api"
     assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
-    assert on_a_thread(registry.reload).outcome == "applied"
+    assert on_a_thread(lambda: registry.rollback(1)).outcome == "applied"
+    monkeypatch.setattr(turn, "LONGEST", 0.01)
+    result = on_a_thread(registry.reload)
+    assert (result.outcome, [one.id for one in result.diagnostics]) == ("rejected", ["AR322"])
+    assert "begun by api" in result.message
+    with pytest.raises(ConfigError, match="begun by api"):
+        registry.plan()
+    reload_that_hangs.goes_on.set()
+    until(lambda: registry.status()["reloading"] is None)
+
+
+def test_who_reloads_within_the_turn_does_not_wait_for_those_who_wait_for_it(file, monkeypatch):
+    registry, check, results = Registry.from_file(file, environ={}), transaction.check_against, []
+
+    def reload_too(*args):
+        monkeypatch.setattr(transaction, "check_against", check)
+        other = threading.Thread(target=registry.reload)
+        other.start()
+        until(lambda: registry._transaction._reading.status() is not None)
+        results.extend([registry.reload(), other])
+        return check(*args)
+
+    monkeypatch.setattr(transaction, "check_against", reload_too)
+    assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
+    results[1].join(15.0)
+    assert results[0].outcome == "unchanged"
 
 
 @pytest.mark.parametrize("ask", [Registry.apply, Registry.plan])
@@ -180,13 +205,14 @@ def test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it(file, monke
 @pytest.mark.parametrize("ask", [Registry.reload, Registry.plan, lambda registry: registry.apply("version: [")])
 def test_a_wrong_document_is_read_once_and_not_in_the_turn(file, monkeypatch, ask):
     registry, load, reads = Registry.from_file(file, environ={}), loading.load, []
-    monkeypatch.setattr(loading, "load", lambda *args, **rest: reads.append(registry.overview()) or load(*args, **rest))
+    turn = registry._transaction._turn
+    monkeypatch.setattr(loading, "load", lambda *args, **rest: reads.append(turn.status()) or load(*args, **rest))
     file.write_text("version: [")
     try:
         assert ask(registry).outcome == "rejected"
     except ConfigError:
         assert ask is Registry.plan
-    assert [look["reloading"] for look in reads] == [None]
+    assert reads == [None]
 
 
 def test_what_was_read_before_another_came_first_is_read_again(file, monkeypatch):
@@ -198,20 +224,20 @@ def test_what_was_read_before_another_came_first_is_read_again(file, monkeypatch
         reads.append(document.revision)
         if len(reads) == 1:
             file.write_text(BASIC.replace("1}", "3}"))
-            assert on_a_thread(registry.reload).outcome == "applied"
+            assert on_a_thread(lambda: registry.apply(BASIC.replace("1}", "3}"))).outcome == "applied"
         return document
 
     monkeypatch.setattr(Loader, "own", slow)
     assert registry.reload().outcome == "unchanged"
     assert registry.get("a").bulkhead.max_concurrent == 3
-    assert (len(reads), len(set(reads))) == (3, 2)
+    assert len(reads) == len(set(reads)) == 2
 
 
 def test_who_is_too_late_again_and_again_reads_in_the_turn(file, monkeypatch):
     registry, load, reads = Registry.from_file(file, environ={}), loading.load, []
 
     def outrun(*args, **rest):
-        reads.append(registry.overview()["reloading"])
+        reads.append(registry._transaction._turn.status())
         document = load(*args, **rest)
         if reads[-1] is None:
             on_a_thread(registry.expire_overrides)

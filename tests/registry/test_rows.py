@@ -57,7 +57,7 @@ CASES = {
     ],
     "a read that hangs": [
         "test_a_read_that_hangs_in_the_watcher_holds_back_nothing_else",
-        "test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_nothing_else",
+        "test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_only_others_who_read_the_same",
         "test_a_reload_that_does_not_end_is_named_to_whoever_waits_for_it",
     ],
     "`reload(expected_revision=…)`": [
