@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from aioresilience.config.complaints import model_in
 from aioresilience.config.interpolate import Absent, Untyped
 from aioresilience.config.names import KnownNames, NameProblem
 from aioresilience.config.places import Block
@@ -35,13 +37,13 @@ class Checked(Generic[M]):
 class Checker:
     """Checks blocks, and remembers what came out by identity and by content."""
 
-    __slots__ = ("_by_content", "_by_identity", "_emptied", "_names", "_opaque", "_vocabulary")
+    __slots__ = ("_by_content", "_by_identity", "_names", "_nullable", "_opaque", "_vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, names: KnownNames) -> None:
         self._vocabulary = vocabulary
         self._names = names
         self._opaque = {key: vocabulary.opaque(key) for key in vocabulary.types}
-        self._emptied = {key: set(one.model_fields) - vocabulary.nullable(key) for key, one in vocabulary.types.items()}
+        self._nullable = {key: vocabulary.nullable(key) for key in vocabulary.types}
         self._by_identity: dict[tuple[str, int], tuple[Block, Checked[PatternConfig]]] = {}
         self._by_content: dict[tuple[str, str], Checked[BaseModel]] = {}
 
@@ -66,7 +68,7 @@ class Checker:
         known = self._by_content.get(content)
         if known is None:
             model = self._vocabulary.types[key]
-            given = without_nulls(block, self._opaque[key], self._emptied[key])
+            given = without_nulls(block, model, self._opaque[key], self._nullable[key])
             low = model.file_defaults(given)
             known = self._by_content[content] = self._check(model, {**low, **given}, block)
         return cast("Checked[PatternConfig]", known)
@@ -76,9 +78,7 @@ class Checker:
         content = (model.__name__, repr(block))
         known = self._by_content.get(content)
         if known is None:
-            known = self._by_content[content] = self._check(
-                model, without_nulls(block, NONE, model.model_fields), block
-            )
+            known = self._by_content[content] = self._check(model, without_nulls(block, model), block)
         return cast("Checked[M]", known)
 
     def _check(self, model: type[M], given: Mapping[str, object], block: Mapping[str, object]) -> Checked[M]:
@@ -172,21 +172,52 @@ def _spelled(text: str) -> object:
 
 
 def without_nulls(
-    block: Mapping[str, object], opaque: Collection[str] = NONE, fields: Collection[str] | None = None
+    block: Mapping[str, object],
+    model: type[BaseModel] | None,
+    opaque: Collection[str] = NONE,
+    nullable: Collection[str] = NONE,
 ) -> Mapping[str, object]:
-    """Leave out what is null and may not be, so that it means what the library has.
+    """Leave out what is null, so that it means what the library has.
 
-    Of `fields`, those that may not; without it all. A null stays in blocks that are the user's own.
+    A null stays where the field may be null by its own meaning, in blocks that are the user's own, and where the model
+    knows no such field.
     """
     if not any(value is None or isinstance(value, (dict, Absent)) for value in block.values()):
         return block
+    unknown = NONE if model is None else block.keys() - model.model_fields.keys()
+    blocks = NO_BLOCKS if model is None else _blocks(model)
     return {
-        key: without_nulls(value) if isinstance(value, dict) and key not in opaque else value
+        key: _below(value, blocks.get(key)) if isinstance(value, dict) and key not in opaque else value
         for key, value in block.items()
-        if not isinstance(value, Absent) and (value is not None or key in opaque or _means(key, fields))
+        if not isinstance(value, Absent) and (value is not None or key in opaque or key in nullable or key in unknown)
     }
 
 
-def _means(key: str, fields: Collection[str] | None) -> bool:
-    """Tell whether a null says something, if only that its key is unknown."""
-    return fields is not None and key not in fields
+class _Held(NamedTuple):
+    """What blocks a field holds, and whether there is one by each name."""
+
+    model: type[BaseModel]
+    named: bool
+
+
+NO_BLOCKS: Mapping[str, _Held] = {}
+
+
+@functools.cache
+def _blocks(model: type[BaseModel]) -> Mapping[str, _Held]:
+    held = ((name, field.annotation) for name, field in model.model_fields.items())
+    return {name: _Held(below, _is_by_name(kind)) for name, kind in held if (below := model_in(kind)) is not None}
+
+
+def _is_by_name(annotation: object) -> bool:
+    return get_origin(annotation) in (dict, Mapping) or any(_is_by_name(one) for one in get_args(annotation))
+
+
+def _below(block: Mapping[str, object], held: _Held | None) -> Mapping[str, object]:
+    if held is None or not held.named:
+        return without_nulls(block, None if held is None else held.model)
+    return {
+        name: without_nulls(one, held.model) if isinstance(one, dict) else one
+        for name, one in block.items()
+        if one is not None and not isinstance(one, Absent)
+    }

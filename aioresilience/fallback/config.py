@@ -100,7 +100,9 @@ class FallbackConfig(PatternConfig):
 
     @model_validator(mode="after")
     def _one(self, info: ValidationInfo) -> FallbackConfig:
-        said = self.model_fields_set.intersection(("fallback", "value", "call", "chain"))
+        said = "value" in self.model_fields_set or any(
+            one is not None for one in (self.fallback, self.call, self.chain)
+        )
         if info.context is not None and not said and self.mode != "off":  # in Python, as in 0.2, nothing means None
             raise ValueError(
                 "nothing is said to stand in for a result; write value, call or chain: value: null returns null"
