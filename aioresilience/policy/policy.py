@@ -263,17 +263,17 @@ class Policy:
         """Return name, mode, generation and the live state of every pattern, fit for JSON."""
         return self.status_beside({})
 
-    def status_beside(self, others: dict[AnyPattern, dict[str, object]]) -> dict[str, object]:
-        """Return the status; a pattern that is in `others` is not asked again, since thousands may share it."""
+    def status_beside(self, others: dict[int, tuple[AnyPattern, dict[str, object]]]) -> dict[str, object]:
+        """Return the status; a pattern that is in `others`, by id, is not asked again, since thousands may share it."""
         mode, partitions, patterns = self.mode, self.partitions, self.patterns
         for pattern in patterns:
-            if pattern not in others:
-                others[pattern] = pattern.status()
+            if id(pattern) not in others:
+                others[id(pattern)] = pattern, pattern.status()
         return {
             "name": self.name,
             "mode": mode if isinstance(mode, str) else {"enforce": mode.enforce},
             "generation": self.generation,
-            "patterns": {pattern.key: others[pattern] for pattern in patterns},
+            "patterns": {pattern.key: others[id(pattern)][1] for pattern in patterns},
         } | ({} if partitions is None else {"partitions": partitions.status()})
 
     def __repr__(self) -> str:

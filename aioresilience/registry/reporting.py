@@ -131,7 +131,7 @@ def verify(registry: Registry) -> None:
 def status(registry: Registry, watcher: Watcher, reloading: Reloading, names: Collection[str]) -> dict[str, object]:
     """Return the registry's state and that of its policies, or of the named ones, fit for JSON."""
     document, breathe, policies = registry.ledger.document, pace(), {}
-    shared: dict[AnyPattern, dict[str, object]] = {}
+    shared: dict[int, tuple[AnyPattern, dict[str, object]]] = {}
     with registry.lock:
         used, specs = dict(registry.policies), dict(registry.specs)
     with collector_paused():  # which would go through all of them again and again
@@ -196,7 +196,12 @@ def _named(registry: Registry) -> list[dict[str, object]]:
 
 
 def _policy(
-    spec: PolicySpec, name: str, policy: Policy | None, shared: dict[AnyPattern, dict[str, object]], *, retired: bool
+    spec: PolicySpec,
+    name: str,
+    policy: Policy | None,
+    shared: dict[int, tuple[AnyPattern, dict[str, object]]],
+    *,
+    retired: bool,
 ) -> dict[str, object]:
     """Return the state of one policy, or the error where it has none: that of the others is told all the same."""
     about = None if spec.about is None else spec.about.model_dump(exclude_none=True)

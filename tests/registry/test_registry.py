@@ -9,6 +9,7 @@ import aioresilience
 from aioresilience import OperationTimeoutError, Registry, UnknownPolicyError, configure, get_registry, resilient
 from aioresilience.bulkhead import Bulkhead
 from aioresilience.config import ConfigError
+from aioresilience.policy import BUILTIN
 from aioresilience.registry import default
 from aioresilience.registry.names import declared_names
 from aioresilience.scope import Timeline
@@ -377,3 +378,25 @@ def test_the_status_asks_a_block_once_that_many_policies_share(monkeypatch):
     shown = registry.status()["policies"]
     assert sorted(asked) == ["all", "own"]
     assert {policy["patterns"]["bulkhead"]["name"] for name, policy in shown.items() if name != "own"} == {"all"}
+
+
+class Alike(Bulkhead):
+    """A pattern of somebody who takes equal ones for the same."""
+
+    key = "alike"
+    stands_outside = "timeout"
+
+    def __eq__(self, other):
+        return isinstance(other, Alike)
+
+    __hash__ = None
+
+
+def test_patterns_that_are_equal_have_each_their_own_state():
+    registry = Registry.from_mapping(
+        {"version": 1, "policies": {"a": {"alike": 1}, "b": {"alike": 2}}}, environ={}, patterns=(*BUILTIN, Alike)
+    )
+    for name in registry:
+        registry.get(name)
+    shown = registry.status()["policies"]
+    assert [shown[name]["patterns"]["alike"]["name"] for name in "ab"] == ["a", "b"]

@@ -114,7 +114,13 @@ def _row(pattern: AnyPattern, policy: Policy | None, fields: dict[type[AnyPatter
     twins = () if partitions is None else tuple(partitions.instances(pattern))
     name = pattern.policy or (pattern.name if policy is None else policy.name)
     shown = fields.get(type(pattern))
-    if shown is None:  # those of a class show the same
-        shown = fields[type(pattern)] = frozenset(pattern.status())
+    if shown is None:
+        shown = frozenset(pattern.status())
+        if _is_ours(type(pattern)):  # those of a class show the same
+            fields[type(pattern)] = shown
     split = partitions is not None and pattern.splits
     return Row(name, pattern.key, pattern, twins, split, isinstance(pattern, Guard), shown)
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
