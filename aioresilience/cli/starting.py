@@ -18,7 +18,10 @@ def init(file: Path) -> int:
     """Write the starter file, and the schema where there is none; raises Trouble rather than overwrite."""
     if file.is_dir():
         raise Trouble(f"{file} is a folder; name a file in it")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise Trouble(f"{file.parent} is no folder; name a file in one") from None
     schema = file.with_name(SCHEMA)
     try:
         with file.open("x", encoding="utf-8") as out:

@@ -167,6 +167,12 @@ def test_init_makes_the_folder_of_the_file(run, write, tmp_path, monkeypatch):
     assert Path("ops/resilience.schema.json").is_file()
 
 
+def test_init_in_a_file_says_so(run, write):
+    write("", "plain")
+    result = run("init", "plain/x.yaml")
+    assert (result.exit_code, "plain is no folder" in result.output) == (2, True)
+
+
 def test_a_word_of_another_tool_points_to_the_command(run):
     for word, command in OTHER_WORDS.items():
         result = run(word, "resilience.yaml", "--strict")

@@ -33,7 +33,6 @@ function arrange() {
 }
 
 function replace(text) {
-  if (isPressed()) return;
   const old = document.getElementById("live");
   const open = new Set([...old.querySelectorAll("details[open]")].map((part) => part.dataset.key));
   const focused = document.activeElement.closest("details")?.dataset.key;
@@ -52,7 +51,9 @@ async function refresh() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
-    replace(await answer.text());
+    const text = await answer.text();
+    if (isPressed()) return;
+    replace(text);
     refreshed.textContent = `refreshed ${new Date().toLocaleTimeString()}`;
   } catch (error) {
     refreshed.textContent = `▲ not refreshed: ${error.message}`;
