@@ -1,4 +1,4 @@
-"""What every test is held to: it ends, and it leaves no task and no thread behind."""
+"""What every test is held to: it ends, and it leaves no task and no thread behind; fixtures of a module are not."""
 
 from __future__ import annotations
 

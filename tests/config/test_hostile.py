@@ -24,8 +24,8 @@ EXPECTED = {
     "dependencies": "AR114",
 }  # fmt: skip
 
-SECONDS = 1.0 if sys.version_info[:2] == (3, 11) else 1.25
-"""Of the CPU; CPython 3.12 takes an eighth more of it than 3.11 does."""
+SECONDS = 2.0
+"""Of the CPU. On a processor at its best the longest takes 0.9; the clock of a shared one goes down to two thirds."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_eight_mebibytes_take_less_than_a_second_and_100_mb(measured, name):
+def test_eight_mebibytes_take_about_a_second_and_less_than_100_mb(measured, name):
     assert measured[name]["ids"] == EXPECTED[name].split()
     assert measured[name]["seconds"] < SECONDS
     assert measured[name]["megabytes"] < 100

@@ -51,9 +51,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     """Run the demo as shipped, then the sabotaged ones side by side, away from the source tree."""
     folder = tmp_path_factory.mktemp("demo")
     alone, together = list(RUNS)[:1], list(RUNS)[1:]
-    for _ in range(3):  # the story plays in real time, and a machine that is busy elsewhere may miss its cues
+    for _ in range(3):  # the story plays in real time, and on a machine that is busy elsewhere it takes longer
         shipped = run(alone, folder)
-        if in_time(shipped["as shipped"]):
+        if broken(shipped["as shipped"]) or in_time(shipped["as shipped"]):
             break
     return shipped | run(together, folder)
 
