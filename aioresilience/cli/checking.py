@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from aioresilience.cli.formats import FORMATS
 from aioresilience.cli.reading import ERRORS, FINE, LINT_ERRORS, TROUBLE, Trouble, environments, read, unreadable
 from aioresilience.config import ConfigError, Diagnostic, Document
 from aioresilience.config.lint import compare_code, uses_in
+from aioresilience.config.process import process_settings
 
 Met = tuple[str | None, Diagnostic]
 """A finding, and the environment in which it was met; None: in the files alone."""
@@ -53,7 +55,7 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
             continue
         found.extend((name, one) for one in document.findings)
         if name is None:
-            wanted.extend(environments(document))
+            wanted.extend(_environments(document))
         documents.append(document)
     first = documents[0] if documents else None
     if first is not None and code is not None:
@@ -62,13 +64,23 @@ def examine(files: Sequence[str], environment: str | None, *, strict: bool, code
     return Checked(ordered, first, refused or _lint_verdict(ordered, strict), len(wanted))
 
 
+def _environments(document: Document) -> list[str]:
+    """Return the overlays, and the one that the process asks for: a service would not start without it."""
+    overlays, asked_for = environments(document), process_settings(os.environ).environment
+    return [*overlays, asked_for] if overlays and asked_for and asked_for not in overlays else overlays
+
+
 def _once(met: Iterable[Met], asked_for: str | None) -> Iterator[Diagnostic]:
     """Yield what was found at one place once, and say in which environments, unless that one was asked for.
 
     What lint says of one place in other words elsewhere is a note below the first.
     """
+    met = list(met)
+    overlays = {_spot(one) for _, one in met if one.path.startswith("environments.")}
     alike: dict[object, dict[Diagnostic, list[str | None]]] = {}
     for environment, one in met:
+        if _spot(one) in overlays and not one.path.startswith("environments."):
+            continue  # an overlay is told what is wrong with it once, whatever it is laid over
         words = "" if one.id.startswith("AR4") and one.line else one.message
         place = (one.id, one.file, one.line, one.column, one.path, words)
         alike.setdefault(place, {}).setdefault(one, []).append(environment)
@@ -79,6 +91,10 @@ def _once(met: Iterable[Met], asked_for: str | None) -> Iterator[Diagnostic]:
         notes += [f"{_where(there)}: {one.message}" for far, (one, there) in zip(apart, others, strict=True) if far]
         yield replace(first, notes=(*first.notes, *notes))
         yield from (one for far, (one, _) in zip(apart, others, strict=True) if not far)
+
+
+def _spot(one: Diagnostic) -> tuple[object, ...]:
+    return one.id, one.file, one.line, one.column, one.message
 
 
 def _where(environments: Iterable[str | None]) -> str:

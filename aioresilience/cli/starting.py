@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from aioresilience.cli.console import say
-from aioresilience.cli.reading import FINE, Trouble
+from aioresilience.cli.reading import FINE, STDIN, Trouble
 from aioresilience.config import schema_text
 from aioresilience.policy import BUILTIN
 
@@ -16,6 +16,8 @@ SCHEMA: Final = "resilience.schema.json"
 
 def init(file: Path) -> int:
     """Write the starter file, and the schema where there is none; raises Trouble rather than overwrite."""
+    if file == Path(STDIN):
+        raise Trouble("- is standard input; name a file")
     if file.is_dir():
         raise Trouble(f"{file} is a folder; name a file in it")
     try:

@@ -150,6 +150,13 @@ LINT: Mapping[str, Entry] = {
         "{deadline: 60s, idempotent: true, retry: {initial_delay: 10s, max_delay: 1s}}",
         "warning",
     ),
+    "AR422": Entry(
+        "Code that may name policies cannot be parsed.",
+        "It is no UTF-8, or no Python as the version knows it that runs the check.",
+        "Correct it, or run the check under the Python of the service.",
+        "",
+        "warning",
+    ),
     "AR430": Entry(
         "No request reaches the route.",
         "Every request that fits it fits an earlier route already, and the first that fits counts.",

@@ -157,6 +157,8 @@ def test_init_never_overwrites(run, write):
     assert (result.exit_code, path.read_text()) == (2, "version: 1\n\n")
     assert "is there already" in result.output
     assert run("init", ".").exit_code == 2
+    assert run("init", "-").exit_code == 2
+    assert not Path("-").exists()
 
 
 def test_init_makes_the_folder_of_the_file(run, write, tmp_path, monkeypatch):

@@ -120,6 +120,20 @@ def test_the_settings_of_the_process_count(run, write):
     assert "AR323" in run("check", "ops/r.yaml", env={"AIORESILIENCE_MAX_BYTES": "some"}).output
 
 
+def test_the_environment_that_the_process_asks_for_is_checked_too(run, write):
+    write("policies: {a: {timeout: 2s}}\nenvironments: {staging: {policies: {a: {timeout: 3s}}}}")
+    assert run("check", "resilience.yaml", env={"AIORESILIENCE_ENVIRONMENT": "staging"}).exit_code == 0
+    result = run("check", "resilience.yaml", env={"AIORESILIENCE_ENVIRONMENT": "stagign"})
+    assert (result.exit_code, "AR313" in result.output) == (1, True)
+
+
+def test_what_is_wrong_in_an_overlay_is_told_once(run, write):
+    write("policies: {a: {timeout: 2s}}\nenvironments: {prod: {policies: {a: {timeout: 1x, retry: {tries: 3}}}}}")
+    output = run("check", "resilience.yaml").output
+    assert "refused: 2 errors" in output
+    assert output.count("environments.prod.policies.a") == 2
+
+
 def test_names_in_code_are_compared(run, write):
     write('@resilient("b")\ndef f(): ...\n'.replace("version: 1\n", ""), "src/service.py")
     result = run("check", write(FINE), "--code", "src", "--strict")

@@ -264,6 +264,17 @@ def test_other_peoples_code_and_broken_code_are_passed_over(code):
     assert code('registry.get("payments"), registry.get("search")', name="fine.py") == []
 
 
+def test_code_that_cannot_be_parsed_and_may_name_policies_is_told_and_no_policy_taken_for_unused(code):
+    code('registry.get("nope")', name="fine.py")
+    found = code('@resilient("payments")\nasync def f(:\n', name="broken.py")
+    assert found == [("AR416", "fine.py", 1), ("AR422", "broken.py", 2)]
+    assert ("AR422", "broken.py", 1) in code("registry = '\0'", name="broken.py")
+
+
+def test_a_byte_order_mark_is_no_reason(code):
+    assert code('\ufeffregistry.get("payments"), registry.get("search")', name="fine.py") == []
+
+
 def test_a_policy_that_only_a_route_names_is_used(code):
     policies = "  payments: {timeout: 2s}\nroutes: [{policy: payments}]\n"
     assert code("pass", policies) == []

@@ -26,20 +26,37 @@ class Use(NamedTuple):
     place: Place
 
 
-def uses_in(folder: Path) -> Iterator[Use]:
+class Unread(NamedTuple):
+    """Code that may name policies and cannot be parsed."""
+
+    place: Place
+    reason: str
+
+
+def uses_in(folder: Path) -> Iterator[Use | Unread]:
     """Yield the names in `@resilient("…")`, `registry.get("…")` and `registry["…"]` under a folder, or in a file.
 
-    Hidden folders and virtual environments are passed over, and so is what cannot be parsed: other tools say so better.
+    Hidden folders and virtual environments are passed over.
     """
     for path in _sources(folder) if folder.is_dir() else [folder]:
         try:
-            text = path.read_text("utf-8")
-            tree = ast.parse(text)
-        except (OSError, ValueError, SyntaxError, RecursionError):
+            data = path.read_bytes()
+        except OSError:
             continue
-        source = Source(str(path), text)
-        for node in ast.walk(tree):
-            yield from (Use(name.value, _place(source, name)) for name in _names(node))
+        yield from _uses(str(path), data)
+
+
+def _uses(name: str, data: bytes) -> Iterator[Use | Unread]:
+    try:
+        source = Source(name, data.decode("utf-8-sig"))
+        tree = ast.parse(source.text)
+    except (ValueError, SyntaxError, RecursionError) as error:
+        if any(word in data.lower() for word in (b"resilient", b"registry")):
+            line = getattr(error, "lineno", None) or 1
+            yield Unread(Place("file", name, line, 1, 1), str(getattr(error, "msg", error)))
+        return
+    for node in ast.walk(tree):
+        yield from (Use(name.value, _place(source, name)) for name in _names(node))
 
 
 def _sources(folder: Path) -> Iterator[Path]:
@@ -87,16 +104,29 @@ def _place(source: Source, name: _Name) -> Place:
     return Place("file", source.name, line, column, len(name.value) + 2, source=source)
 
 
-def compare_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:
+def compare_code(document: Document, looked_at: Iterable[Use | Unread]) -> Iterator[Diagnostic]:
     """Yield the names that only the code has, AR416, and those that only the file has, AR417.
 
-    Comments on their lines silence them; those that silence nothing are found too.
+    Where code cannot be parsed, AR422, nobody knows the latter. Comments on their lines silence them; those that
+    silence nothing are found too.
     """
-    used = list(uses)
-    found = [*_only_in_code(document, used), *_only_in_file(document, used)]
+    used: list[Use] = []
+    unread: list[Unread] = []
+    for one in looked_at:
+        if isinstance(one, Unread):
+            unread.append(one)
+        else:
+            used.append(one)
+    found = list(_only_in_code(document, used))
+    found += _unread(unread) if unread else _only_in_file(document, used)
     comments = list(_comments(document, used))
     yield from silenced(found, comments)
     yield from useless(found, comments, elsewhere=())
+
+
+def _unread(unread: Iterable[Unread]) -> Iterator[Diagnostic]:
+    for place, reason in unread:
+        yield diagnose("AR422", place, f"the policies that this code names are not known: {reason}")
 
 
 def _only_in_code(document: Document, uses: Iterable[Use]) -> Iterator[Diagnostic]:

@@ -1,0 +1,6 @@
+from aioresilience import resilient
+
+
+@resilient("payments")
+async def pay(user, amount:
+    return amount
