@@ -104,11 +104,7 @@ def active_of(patterns: Sequence[AnyPattern], context: Context) -> tuple[AnyPatt
 def part_of(pattern: AnyPattern, context: Context) -> Part | None:
     """Return what the pattern's text depends on, None where its layer is not the common one."""
     mode, cls = pattern.mode_in(context), type(pattern)
-    if (
-        not _is_ours(cls)
-        or not pattern.is_common
-        or any(_is_own(getattr(pattern, name, None)) for name in OF_A_PATTERN)
-    ):
+    if not is_ours(cls) or not pattern.is_common or any(_is_own(getattr(pattern, name, None)) for name in OF_A_PATTERN):
         return None
     if isinstance(pattern, Guard):
         reads = pattern.judge(context).classify.reads_results
@@ -126,7 +122,7 @@ def part_of(pattern: AnyPattern, context: Context) -> Part | None:
     return None
 
 
-def _is_ours(cls: type) -> bool:
+def is_ours(cls: type) -> bool:
     """Tell whether a pattern is of this library: what others write may change what its methods mean at any time."""
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 

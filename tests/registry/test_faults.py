@@ -137,6 +137,18 @@ def test_a_read_that_hangs_in_a_reload_that_was_asked_for_holds_back_only_others
     until(lambda: registry.status()["reloading"] is None)
 
 
+def test_a_fault_that_is_no_documents_keeps_its_traceback(file, monkeypatch):
+    registry = Registry.from_file(file, environ={})
+
+    def at_fault(*args, **rest):
+        raise KeyError("ours")
+
+    monkeypatch.setattr(loading, "load", at_fault)
+    with pytest.raises(KeyError) as caught:
+        registry.reload()
+    assert caught.traceback[-1].name == "at_fault"
+
+
 def test_who_reloads_within_the_turn_does_not_wait_for_those_who_wait_for_it(file, monkeypatch):
     registry, check, results = Registry.from_file(file, environ={}), transaction.check_against, []
 

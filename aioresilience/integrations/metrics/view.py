@@ -11,6 +11,7 @@ from aioresilience.counts import Counts
 from aioresilience.guard import Guard
 from aioresilience.pattern import AnyPattern
 from aioresilience.policy import Policy
+from aioresilience.policy.shape import is_ours
 from aioresilience.registry import Registry, get_registry
 from aioresilience.registry.loading import pace
 
@@ -116,11 +117,7 @@ def _row(pattern: AnyPattern, policy: Policy | None, fields: dict[type[AnyPatter
     shown = fields.get(type(pattern))
     if shown is None:
         shown = frozenset(pattern.status())
-        if _is_ours(type(pattern)):  # those of a class show the same
+        if is_ours(type(pattern)):  # those of a class show the same
             fields[type(pattern)] = shown
     split = partitions is not None and pattern.splits
     return Row(name, pattern.key, pattern, twins, split, isinstance(pattern, Guard), shown)
-
-
-def _is_ours(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]

@@ -20,8 +20,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from aioresilience import BulkheadFullError, CircuitBreaker, CircuitConfig, Registry
+from aioresilience.bulkhead import Bulkhead
 from aioresilience.integrations.metrics import CATALOGUE, View
 from aioresilience.integrations.prometheus import ResilienceCollector, register
+from aioresilience.policy import BUILTIN
 from aioresilience.registry import loading
 from aioresilience.testing import VirtualClock
 
@@ -313,6 +315,30 @@ async def test_a_collection_that_is_half_read_does_not_keep_the_garbage_collecto
     assert gc.isenabled()
     next(samples)
     assert gc.isenabled()
+
+
+class Sometimes(Bulkhead):
+    """A pattern of somebody, whose state has a field of a timeout's where it was built with one place."""
+
+    key = "sometimes"
+    stands_outside = "timeout"
+
+    def status(self):
+        return super().status() | ({"timed_out": 7} if self.config.max_concurrent == 1 else {})
+
+
+@pytest.mark.parametrize("places", [(1, 2), (2, 1)])
+def test_patterns_of_others_show_each_what_it_has(places):
+    policies = {name: {"sometimes": number} for name, number in zip("ab", places, strict=True)}
+    registry = Registry.from_mapping({"version": 1, "policies": policies}, environ={}, patterns=(*BUILTIN, Sometimes))
+    for name in registry:
+        assert registry.get(name).patterns
+    to = CollectorRegistry()
+    register(registry, to=to)
+    shown = [
+        line for line in plain_text(to).decode().splitlines() if 'pattern="sometimes"' in line and line.endswith(" 7.0")
+    ]
+    assert len(shown) == 1
 
 
 @pytest.mark.usefixtures("untraced")
