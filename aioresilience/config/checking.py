@@ -45,7 +45,7 @@ class Checker:
         self._opaque = {key: vocabulary.opaque(key) for key in vocabulary.types}
         self._nullable = {key: vocabulary.nullable(key) for key in vocabulary.types}
         self._by_identity: dict[tuple[str, int], tuple[Block, Checked[PatternConfig]]] = {}
-        self._by_content: dict[tuple[str, str], Checked[BaseModel]] = {}
+        self._by_content: dict[tuple[object, ...], Checked[BaseModel]] = {}
 
     def pattern(self, key: str, block: Block) -> Checked[PatternConfig]:
         """Check a pattern's block on top of what a file means by default."""
@@ -64,7 +64,7 @@ class Checker:
                 breathe()
 
     def _pattern(self, key: str, block: Block) -> Checked[PatternConfig]:
-        content = (key, repr(block))
+        content = _content(key, block)
         known = self._by_content.get(content)
         if known is None:
             model = self._vocabulary.types[key]
@@ -75,7 +75,7 @@ class Checker:
 
     def part(self, model: type[M], block: Mapping[str, object]) -> Checked[M]:
         """Check any other part of the document."""
-        content = (model.__name__, repr(block))
+        content = _content(model.__name__, block)
         known = self._by_content.get(content)
         if known is None:
             known = self._by_content[content] = self._check(model, without_nulls(block, model), block)
@@ -139,6 +139,19 @@ def _is_unknown(error: ErrorDetails, block: object) -> bool:
         if isinstance(block, Mapping):
             block = block.get(str(step))
     return isinstance(block, Absent)
+
+
+def _content(kind: str, block: Mapping[str, object]) -> tuple[object, ...]:
+    """Return what tells a block from others; a text of a variable may mean more than the same text in quotes."""
+    return kind, repr(block), *_untyped_at(block)
+
+
+def _untyped_at(node: Mapping[str, object] | list[object], *at: object) -> Iterator[tuple[object, ...]]:
+    for step, below in enumerate(node) if isinstance(node, list) else node.items():
+        if isinstance(below, (dict, list)):
+            yield from _untyped_at(below, *at, step)
+        elif isinstance(below, Untyped):
+            yield (*at, step)
 
 
 def _untyped(node: object) -> Iterator[Untyped]:

@@ -55,7 +55,7 @@ class Transaction:
     def _own_first(self, trigger: str, work: Callable[[Load], T]) -> T:
         """Read the registry's own sources, then work in the turn; who waits too long for another read is told so.
 
-        Who has the turn already, as a listener may, does not wait for those who wait for it.
+        Who has the turn already does not wait for those who wait for it.
         """
         with nullcontext() if self._turn.is_mine() else self._reading.taken(trigger):
             self._touch_own(trigger)

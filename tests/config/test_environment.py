@@ -175,3 +175,14 @@ def test_what_is_wrong_with_a_variable_is_said_at_the_variable(environ, code):
 
 def test_an_include_by_variable_beside_a_file_is_stale():
     assert findings(read("policies: {a: {}}", env(INCLUDE="pack:database"))) == [("AR315", "warning")]
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+@pytest.mark.parametrize("block", ["bulkhead: {{max_concurrent: {}}}", "retry: {{budget: {{min_per_second: {}}}}}"])
+def test_a_text_in_quotes_is_no_number_because_a_variable_with_the_same_text_is_one(names, block):
+    """Both orders: equal blocks are checked once, and these are not equal."""
+    given = {"a": '"${N}"', "b": '"5"'}
+    text = "version: 1\npolicies:\n" + "".join(f"  {name}: {{{block.format(given[name])}}}\n" for name in names)
+    with pytest.raises(ConfigError) as caught:
+        load(TextSource(text), patterns=BUILTIN, environ={"N": "5"})
+    assert [(one.id, one.path.split(".")[1]) for one in caught.value.diagnostics] == [("AR203", "b")]
